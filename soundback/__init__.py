@@ -1,0 +1,1 @@
+"""Soundback gives silent video its sound back."""

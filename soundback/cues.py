@@ -1,0 +1,282 @@
+"""The cue sheet: what sounds when, and how loud. Measured from real sound, predicted from frames, edited by hand.
+
+As a file it is one long CSV table, `kind,start_s,end_s,category,value`:
+
+* `segment`: a category from start to end; the value is how sure we are, 0 to 1.
+* `loudness`: one row per frame; the value is in dBFS (RMS).
+* `hit`: a frame in which a sound starts; the value is its strength, 0 to 1. Frames without a row have none.
+
+Lines that start with # are comments and stand at the top.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from scipy.signal import find_peaks
+
+from soundback.errors import DataContractError
+from soundback.media import audio
+from soundback.params import Cues
+
+HEADER = ["kind", "start_s", "end_s", "category", "value"]
+FRAMES_BETWEEN_HITS = 3
+"""Nearer onsets are one hit: at 25 frames per second, 0.12 s."""
+
+LOUDNESS_MIDDLE_DB = -30.0
+LOUDNESS_RANGE_DB = 30.0
+RISE_RANGE_DB = 10.0
+N_CURVE_FEATURES = 4
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch in which one category sounds.
+
+    Attributes:
+      start_s: seconds, on a frame border.
+      end_s: seconds, on a frame border, after start_s.
+      category: display name.
+      confidence: 0 to 1.
+    """
+
+    start_s: float
+    end_s: float
+    category: str
+    confidence: float
+
+
+@dataclass(frozen=True, eq=False)
+class CueSheet:
+    """What sounds when, and how loud.
+
+    Attributes:
+      frame_rate: frame times per second.
+      segments: in order, not overlapping; between them nothing sounds.
+      loudness_db: float32 [n_frames], dBFS.
+      hit: float32 [n_frames], 0 to 1; 0 where no sound starts.
+    """
+
+    frame_rate: int
+    segments: tuple[Segment, ...]
+    loudness_db: np.ndarray
+    hit: np.ndarray
+
+    @property
+    def n_frames(self) -> int:
+        """How many frame times there are."""
+        return len(self.loudness_db)
+
+    def frames_of(self, segment: Segment) -> slice:
+        """The frames that a segment covers."""
+        return slice(round(segment.start_s * self.frame_rate), round(segment.end_s * self.frame_rate))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether two sheets say the same, to the last bit."""
+        return (
+            isinstance(other, CueSheet)
+            and (self.frame_rate, self.segments) == (other.frame_rate, other.segments)
+            and np.array_equal(self.loudness_db, other.loudness_db)
+            and np.array_equal(self.hit, other.hit)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def measure_curves(
+    waveform: np.ndarray, *, sample_rate: int, hop: int, params: Cues, hit_scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Measures the true loudness and hits of a sound.
+
+    Args:
+      waveform: float32 [time].
+      sample_rate: Hz.
+      hop: samples per frame.
+      params: windows, floor and threshold.
+      hit_scale: onset strength that counts as 1, see `measure_hit_scale`.
+
+    Returns:
+      loudness_db: float32 [time // hop], dBFS over the window around each frame.
+      hit: float32 [time // hop], 0 to 1.
+    """
+    loudness_db = audio.rms_db(
+        waveform,
+        hop=hop,
+        window_samples=round(params.loudness_window_s * sample_rate),
+        floor_db=params.loudness_floor_db,
+    )
+    strength = audio.onset_strength(waveform, sample_rate=sample_rate, hop=hop) / hit_scale
+    return loudness_db, pick_hits(strength, params.hit_threshold)
+
+
+def measure_hit_scale(waveforms: Iterable[np.ndarray], *, sample_rate: int, hop: int, params: Cues) -> float:
+    """The onset strength that counts as a hit of 1: a quantile over the training split, one constant for all clips."""
+    strengths = [audio.onset_strength(waveform, sample_rate=sample_rate, hop=hop) for waveform in waveforms]
+    scale = float(np.quantile(np.concatenate(strengths), params.hit_quantile))
+    if scale <= 0:
+        raise DataContractError("The training sounds hold no onset at all; check that they are not silent or constant.")
+    return scale
+
+
+def pick_hits(strength: np.ndarray, threshold: float) -> np.ndarray:
+    """Keeps the local maxima of an onset curve that reach a threshold, and sets all else to 0.
+
+    Args:
+      strength: float [n_frames], 1 is a strong onset.
+      threshold: weaker maxima are no hits.
+
+    Returns:
+      float32 [n_frames], 0 to 1.
+    """
+    # Zeros on both sides let the first and the last frame be maxima too.
+    peaks, _ = find_peaks(np.pad(strength, 1), height=threshold, distance=FRAMES_BETWEEN_HITS)
+    hit = np.zeros(len(strength), np.float32)
+    hit[peaks - 1] = np.minimum(strength[peaks - 1], 1.0)
+    return hit
+
+
+def curve_features(loudness_db: np.ndarray, hit: np.ndarray) -> np.ndarray:
+    """The curves as a network hears them.
+
+    Args:
+      loudness_db: [n_frames], dBFS.
+      hit: [n_frames], 0 to 1.
+
+    Returns:
+      float32 [n_frames, N_CURVE_FEATURES]: loudness, its rise since the last frame, hit,
+      and 1 for "the curves are known".
+    """
+    rise = np.diff(loudness_db, prepend=loudness_db[:1]) / RISE_RANGE_DB
+    scaled = (loudness_db - LOUDNESS_MIDDLE_DB) / LOUDNESS_RANGE_DB
+    return np.stack([scaled, np.clip(rise, -2, 2), hit, np.ones_like(hit)], axis=1).astype(np.float32)
+
+
+def conditioning(sheet: CueSheet, categories: Sequence[str], *, with_curves: bool = True) -> np.ndarray:
+    """The whole sheet as a network hears it.
+
+    Args:
+      sheet: the cue sheet.
+      categories: the model's categories, in its order.
+      with_curves: whether loudness and hits are told; a model hears zeros where they are not.
+
+    Returns:
+      float32 [n_frames, len(categories) + N_CURVE_FEATURES]: category times confidence, then the curve features.
+
+    Raises:
+      DataContractError: when the sheet names a category that the model does not know.
+    """
+    place = {category: index for index, category in enumerate(categories)}
+    told = np.zeros((sheet.n_frames, len(categories)), np.float32)
+    for segment in sheet.segments:
+        if segment.category not in place:
+            raise DataContractError(
+                f"The cue sheet names {segment.category!r}, which the model does not know. "
+                f"It knows {', '.join(categories)}."
+            )
+        told[sheet.frames_of(segment), place[segment.category]] = segment.confidence
+    curves = curve_features(sheet.loudness_db, sheet.hit)
+    return np.concatenate([told, curves if with_curves else np.zeros_like(curves)], axis=1)
+
+
+def write_cues(sheet: CueSheet, path: Path) -> None:
+    """Writes a cue sheet as CSV, whole or not at all."""
+    text = io.StringIO()
+    text.write("# Soundback cue sheet. loudness in dBFS, hit and confidence 0 to 1, times in seconds.\n")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    for segment in sheet.segments:
+        writer.writerow(["segment", segment.start_s, segment.end_s, segment.category, segment.confidence])
+    for kind, curve in (("loudness", sheet.loudness_db), ("hit", sheet.hit)):
+        for index, value in enumerate(curve):
+            if kind == "loudness" or value > 0:
+                writer.writerow([kind, index / sheet.frame_rate, (index + 1) / sheet.frame_rate, "", value])
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text.getvalue(), encoding="utf-8")
+    partial.replace(path)
+
+
+def read_cues(path: Path) -> CueSheet:
+    """Reads a cue sheet.
+
+    Raises:
+      DataContractError: naming every fault with its line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataContractError(f"{path} cannot be read as a cue sheet: {error}") from error
+    faults: list[str] = []
+    segments: list[tuple[int, Segment]] = []
+    curves: dict[str, list[tuple[int, float, float, float]]] = {"loudness": [], "hit": []}
+    first = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    if first == len(lines) or next(csv.reader([lines[first]])) != HEADER:
+        raise DataContractError(f"{path} line {first + 1}: expected the header {','.join(HEADER)}")
+    for number, row in enumerate(csv.reader(lines[first + 1 :]), start=first + 2):
+        try:
+            kind, start_s, end_s, category, value = row[0], float(row[1]), float(row[2]), row[3], float(row[4])
+            _check_row(kind, start_s, end_s, category, value)
+        except (IndexError, ValueError) as error:
+            faults.append(f"  line {number}: {error}")
+            continue
+        if kind == "segment":
+            segments.append((number, Segment(start_s, end_s, category, value)))
+        else:
+            curves[kind].append((number, start_s, end_s, value))
+    sheet = None if faults else _assemble(segments, curves, faults)
+    if sheet is None:
+        raise DataContractError("\n".join([f"{path} has {len(faults)} fault(s):", *faults]))
+    return sheet
+
+
+def _check_row(kind: str, start_s: float, end_s: float, category: str, value: float) -> None:
+    if kind not in ("segment", "loudness", "hit"):
+        raise ValueError(f"kind must be segment, loudness or hit, found {kind!r}")
+    if not all(map(math.isfinite, (start_s, end_s, value))):
+        raise ValueError("times and values must be finite numbers")
+    if not 0 <= start_s < end_s:
+        raise ValueError(f"start_s ({start_s:g}) must be at least 0 and before end_s ({end_s:g})")
+    if kind == "segment" and not category:
+        raise ValueError("a segment needs a category")
+    if kind != "loudness" and not 0 <= value <= 1:
+        raise ValueError(f"the value of a {kind} must lie between 0 and 1, found {value:g}")
+
+
+def _assemble(
+    segments: list[tuple[int, Segment]],
+    curves: dict[str, list[tuple[int, float, float, float]]],
+    faults: list[str],
+) -> CueSheet | None:
+    """Puts checked rows together; None, with the faults named, when they do not fit each other."""
+    if not curves["loudness"]:
+        faults.append("  there is no loudness row; every frame needs one")
+        return None
+    _, start_s, end_s, _ = curves["loudness"][0]
+    frame_rate = round(1 / (end_s - start_s))
+    n_frames = len(curves["loudness"])
+    loudness_db, hit = np.full(n_frames, np.nan, np.float32), np.zeros(n_frames, np.float32)
+    for kind, curve in (("loudness", loudness_db), ("hit", hit)):
+        for number, start_s, _, value in curves[kind]:
+            index = round(start_s * frame_rate)
+            if index >= n_frames or abs(index / frame_rate - start_s) > 0.01 / frame_rate:
+                faults.append(
+                    f"  line {number}: {start_s:g} s is not one of the {n_frames} frame times ({frame_rate} per second)"
+                )
+            elif kind == "loudness" and not np.isnan(curve[index]):
+                faults.append(f"  line {number}: a second loudness at {start_s:g} s")
+            else:
+                curve[index] = value
+    segments = sorted(segments, key=lambda numbered: numbered[1].start_s)
+    for (_, before), (number, segment) in pairwise(segments):
+        if segment.start_s < before.end_s:
+            faults.append(f"  line {number}: this segment starts before the one from {before.start_s:g} s has ended")
+    faults.extend(
+        f"  line {number}: the segment ends at {segment.end_s:g} s, after the last frame ({n_frames / frame_rate:g} s)"
+        for number, segment in segments
+        if round(segment.end_s * frame_rate) > n_frames
+    )
+    return None if faults else CueSheet(frame_rate, tuple(segment for _, segment in segments), loudness_db, hit)

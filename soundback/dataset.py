@@ -1,0 +1,116 @@
+"""What the trainings and the evaluation read: the usable clips of all labels, each video under one label."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from soundback import schemas
+from soundback.errors import DataContractError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip whose sound is usable.
+
+    Attributes:
+      video_id: of the source.
+      clip_index: which clip of that video.
+      label: display name.
+      split: train, validation or test.
+      path: wav file.
+      n_samples: its length.
+    """
+
+    video_id: str
+    clip_index: int
+    label: str
+    split: str
+    path: Path
+    n_samples: int
+
+
+@dataclass(frozen=True)
+class FrameShards:
+    """Where the frames are.
+
+    Attributes:
+      paths: Parquet shards of all labels.
+      categories: display names of the labels, sorted.
+      ambiguous: ids of videos under several labels, to be left out.
+    """
+
+    paths: tuple[Path, ...]
+    categories: tuple[str, ...]
+    ambiguous: frozenset[str]
+
+
+def audio_clips(root: Path, labels: Collection[str], split: str | None = None) -> list[Clip]:
+    """Lists the usable clips, in a fixed order.
+
+    Args:
+      root: data/audio, one folder per label.
+      labels: folder names that must be there, and no others.
+      split: which split, or None for all.
+
+    Raises:
+      DataContractError: when a folder is missing or belongs to no label.
+    """
+    rows = [
+        (folder, row)
+        for folder in label_folders(root, labels)
+        for row in schemas.read_table(folder / "audio.parquet", schemas.AUDIO).to_pylist()
+    ]
+    ambiguous = _under_several_labels((row["video_id"], row["label"]) for _, row in rows)
+    return [
+        Clip(row["video_id"], row["clip_index"], row["label"], row["split"], folder / row["path"], row["n_samples"])
+        for folder, row in rows
+        if row["status"] == "ok" and row["video_id"] not in ambiguous and split in (None, row["split"])
+    ]
+
+
+def frame_shards(root: Path, labels: Collection[str]) -> FrameShards:
+    """Lists the shards of frames.
+
+    Args:
+      root: data/frames, one folder per label.
+      labels: folder names that must be there, and no others.
+
+    Raises:
+      DataContractError: when a folder is missing or belongs to no label.
+    """
+    paths = [path for folder in label_folders(root, labels) for path in sorted(folder.glob("part-*.parquet"))]
+    pairs: set[tuple[str, str]] = set()
+    for path in paths:
+        table = pq.read_table(path, columns=["video_id", "label"]).to_pydict()
+        pairs.update(zip(table["video_id"], table["label"], strict=True))
+    categories = tuple(sorted({label for _, label in pairs}))
+    return FrameShards(tuple(paths), categories, _under_several_labels(pairs))
+
+
+def label_folders(root: Path, labels: Collection[str]) -> list[Path]:
+    """The folders of these labels, sorted; a stale folder would poison what is trained on."""
+    found = {path.name for path in root.iterdir() if path.is_dir()} if root.is_dir() else set()
+    if stale := sorted(found - set(labels)):
+        raise DataContractError(
+            f"{root} holds {', '.join(stale)}, which params.yaml does not name. "
+            f"Delete {', '.join(str(root / name) for name in stale)}, or add the label again, and run `dvc repro`."
+        )
+    if missing := sorted(set(labels) - found):
+        raise DataContractError(f"{root} lacks {', '.join(missing)}, which params.yaml names. Run `dvc repro`.")
+    return [root / label for label in sorted(labels)]
+
+
+def _under_several_labels(pairs: Iterable[tuple[str, str]]) -> frozenset[str]:
+    labels: defaultdict[str, set[str]] = defaultdict(set)
+    for video_id, label in pairs:
+        labels[video_id].add(label)
+    ambiguous = frozenset(video_id for video_id, names in labels.items() if len(names) > 1)
+    if ambiguous:
+        log.info("%d videos are under several labels and left out: which is heard is not known.", len(ambiguous))
+    return ambiguous

@@ -1,0 +1,33 @@
+"""What can go wrong in a way that a user can act on."""
+
+
+class SoundbackError(Exception):
+    """Says in one sentence what is wrong, where, what was expected and found, and what to do."""
+
+
+class ParamsError(SoundbackError):
+    """A params file does not say what it must."""
+
+
+class DataContractError(SoundbackError):
+    """A table or folder does not follow its schema."""
+
+
+class SourceError(SoundbackError):
+    """A source of videos did not answer as it must."""
+
+
+class ModelError(SoundbackError):
+    """A model file is missing, or does not fit what it is used for."""
+
+
+class MediaError(SoundbackError):
+    """A video or sound file cannot be used.
+
+    Attributes:
+      status: why, from a closed list: missing, not_media, no_video, no_audio, corrupt, too_short, refused.
+    """
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status

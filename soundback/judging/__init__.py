@@ -1,0 +1,1 @@
+"""How good the sound is: metrics, a judge, a report."""

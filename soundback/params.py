@@ -1,0 +1,263 @@
+"""params.yaml as frozen, closed models without defaults: what to compute."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from rapidfuzz import process
+
+from soundback.errors import ParamsError
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Steps = Annotated[int, Field(gt=0)]
+Minutes = Annotated[float, Field(gt=0, description="a cap; a model stopped by it says so in its metrics")]
+
+
+class Section(BaseModel):
+    """Closed and without defaults: every value is in params.yaml, where DVC sees it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DemoSource(Section):
+    """The rendered world, served on loopback while a stage runs."""
+
+    kind: Literal["demo"]
+    seed: int = Field(ge=0, description="of the world: ids, and what each video shows")
+    videos_per_label: int = Field(gt=0, description="how many the label index lists")
+    duration_s: float = Field(gt=0, description="seconds, typical length of a video")
+
+
+class YouTube8MSource(Section):
+    """YouTube-8M's own endpoints; the formats are in sources/youtube8m.py."""
+
+    kind: Literal["youtube8m"]
+    vocabulary: str = Field(description="address of vocabulary.csv")
+    label_index: str = Field(description="base address; /<mid>.js is appended")
+    id_map: str = Field(description="base address; /<first two>/<id>.js is appended")
+    watch: str = Field(description="base address; the video id is appended")
+
+
+class Dataset(Section):
+    """Which videos, and which of them to train on."""
+
+    videos_per_label: int = Field(gt=0)
+    seed: int = Field(ge=0, description="of the sample from the label index")
+    validation_share: Share
+    test_share: Share
+
+
+class Download(Section):
+    """What is fetched and kept of each video."""
+
+    max_height: int = Field(gt=0, description="pixels, the largest picture asked for")
+    min_duration_s: float = Field(ge=0)
+    max_duration_s: float = Field(gt=0)
+    clip_s: float = Field(gt=0, description="seconds cut from each video")
+    clips_per_video: int = Field(gt=0)
+    max_retryable_share: Share = Field(description="of network and rate-limit rows; above it the stage fails")
+
+
+class Audio(Section):
+    """How sound is stored."""
+
+    sample_rate: int = Field(gt=0, description="Hz, mono")
+    loudness_lufs: float = Field(lt=0, description="LUFS, integrated, EBU R 128, reached by linear gain")
+    true_peak_db: float = Field(le=0, description="dBTP, the gain stops here if that comes first")
+    min_duration_s: float = Field(gt=0, description="shorter sound is too_short")
+    silence_db: float = Field(lt=0, description="dBFS RMS; quieter windows count as silence")
+
+
+class Frames(Section):
+    """How pictures are stored."""
+
+    frame_rate: int = Field(gt=0, description="per second")
+    size: int = Field(gt=0, description="pixels, square, grayscale")
+    fit: Literal["stretch", "pad", "crop"]
+    encoding: Literal["jpeg", "png"]
+    jpeg_quality: int = Field(ge=1, le=100)
+    shard_bytes: int = Field(gt=0)
+    row_group_frames: int = Field(ge=64, le=256)
+
+
+class Cues(Section):
+    """How a cue sheet is measured on real sound."""
+
+    loudness_window_s: float = Field(gt=0, description="seconds, over which RMS is taken around each frame")
+    loudness_floor_db: float = Field(lt=0, description="dBFS; nothing is quieter")
+    hit_quantile: float = Field(gt=0, le=1, description="of the training split's onset strengths; this one counts as 1")
+    hit_threshold: float = Field(gt=0, lt=1, description="weaker onsets are not hits")
+
+
+class Training(Section):
+    """What the trainings share."""
+
+    steps: Steps
+    max_minutes: Minutes
+    batch_size: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    seed: int = Field(ge=0)
+
+
+class Classifier(Training):
+    """What is seen."""
+
+    picture_size: int = Field(gt=0, description="pixels; frames are averaged down to this before the network")
+    architecture: Literal["residual", "paper"]
+    channels: tuple[int, ...] = Field(min_length=1, description="per residual stage, or per 3x3 convolution")
+    unsure_below: Share = Field(description="probability below which a frame is nothing we know")
+
+
+class Spotter(Training):
+    """When it sounds, how loud."""
+
+    picture_size: int = Field(gt=0, description="pixels; frames are averaged down to this before the network")
+    channels: tuple[int, ...] = Field(min_length=1, description="of the strided convolutions over each frame")
+    hidden: int = Field(gt=0, description="width of the temporal convolutions")
+    context_s: float = Field(ge=0.5, description="seconds seen on each side of a frame")
+    crop_frames: int = Field(gt=0, description="consecutive frames per training example")
+
+
+class WaveNet(Training):
+    """Cues to waveform."""
+
+    layers: int = Field(gt=0)
+    cycles: int = Field(gt=0, description="the dilations start again at 1 this many times")
+    kernel_size: int = Field(ge=2)
+    residual_channels: int = Field(gt=0)
+    gate_channels: int = Field(gt=0, description="of the tanh half; the sigmoid half has as many")
+    skip_channels: int = Field(gt=0)
+    cue_channels: int = Field(gt=0, description="of the non-causal convolutions over the cues")
+    crop_frames: int = Field(gt=0, description="frames per training example that carry loss")
+    beta_2: float = Field(gt=0, lt=1, description="of Adam")
+    clip_norm: float = Field(gt=0)
+    ema_decay: float = Field(gt=0, lt=1)
+    cue_dropout: Share = Field(description="share of crops that hear the category alone")
+    cue_noise_db: float = Field(ge=0, description="dB, of the loudness in training")
+    confidence_low: float = Field(gt=0, le=1, description="confidences in training are drawn from here to 1")
+
+    @model_validator(mode="after")
+    def _cycles_divide_layers(self) -> Self:
+        if self.layers % self.cycles:
+            raise ValueError(f"layers ({self.layers}) must be a multiple of cycles ({self.cycles})")
+        return self
+
+    @cached_property
+    def dilations(self) -> tuple[int, ...]:
+        """Dilation of each layer, in samples."""
+        return tuple(self.kernel_size**i for _ in range(self.cycles) for i in range(self.layers // self.cycles))
+
+    @cached_property
+    def receptive_field(self) -> int:
+        """Samples of the past, the newest included, that one output sees."""
+        return (self.kernel_size - 1) * sum(self.dilations) + 1
+
+
+class Judge(Training):
+    """The listener that judges generated sound."""
+
+    channels: tuple[int, ...] = Field(min_length=1)
+    embedding: int = Field(gt=0, le=32)
+    window_s: float = Field(gt=0, description="seconds of sound heard at once")
+
+
+class Soundtrack(Section):
+    """From frame-wise opinions to segments, and from segments to one track."""
+
+    smoothing_s: float = Field(gt=0, description="seconds, over which category probabilities are averaged")
+    min_segment_s: float = Field(gt=0)
+    max_segment_s: float = Field(gt=0, description="longer ones are cut where it is quiet")
+    crossfade_s: float = Field(gt=0)
+    temperature: float = Field(gt=0, le=2)
+
+
+class Evaluation(Section):
+    """How the evaluation draws its samples and intervals."""
+
+    seed: int = Field(ge=0)
+    bootstrap: int = Field(gt=0, description="resamples of the test videos")
+    max_videos_per_label: int = Field(gt=0)
+    examples_per_label: int = Field(gt=0, description="videos written out to look at and listen to")
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    source: Annotated[DemoSource | YouTube8MSource, Field(discriminator="kind")]
+    labels: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], str] = Field(min_length=2)
+    dataset: Dataset
+    download: Download
+    audio: Audio
+    frames: Frames
+    cues: Cues
+    classifier: Classifier
+    spotter: Spotter
+    wavenet: WaveNet
+    judge: Judge
+    soundtrack: Soundtrack
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _frames_cover_whole_samples(self) -> Self:
+        if self.audio.sample_rate % self.frames.frame_rate:
+            raise ValueError(
+                f"audio.sample_rate ({self.audio.sample_rate}) must be a multiple of "
+                f"frames.frame_rate ({self.frames.frame_rate}), so that every frame covers whole samples"
+            )
+        return self
+
+    @cached_property
+    def hop(self) -> int:
+        """Audio samples per frame."""
+        return self.audio.sample_rate // self.frames.frame_rate
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Reads and checks a params file.
+
+    Raises:
+      ParamsError: naming the file and every setting that is missing, misspelt or out of range.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ParamsError(f"{path} cannot be read ({error.strerror}). Run from the project's folder.") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not YAML: {error}") from error
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        faults = [_describe(fault, values) for fault in error.errors()]
+        raise ParamsError("\n".join([f"{path} has {len(faults)} wrong setting(s):", *faults])) from error
+
+
+def _describe(fault: Any, values: Any) -> str:
+    """One line per fault: where, what is wrong, and the nearest right name."""
+    # Pydantic puts the tag of a discriminated union into the location; the file has no such level.
+    location = [
+        str(part) for part in fault["loc"] if not (fault["loc"][0] == "source" and part in ("demo", "youtube8m"))
+    ]
+    where = ".".join(location) or "the file"
+    if fault["type"] == "extra_forbidden":
+        nearest = process.extractOne(location[-1], _names_beside(location))
+        return (
+            f"  {where}: there is no such setting; did you mean {nearest[0]}?"
+            if nearest
+            else f"  {where}: no such setting"
+        )
+    if fault["type"] == "missing":
+        return f"  {where}: is missing"
+    return f"  {where}: {fault['msg']} (found {fault['input']!r})"
+
+
+def _names_beside(location: list[str]) -> list[str]:
+    """The right names at the level of a wrong one."""
+    if len(location) == 1:
+        return list(Params.model_fields)
+    section: Any = Params.model_fields[location[0]].annotation
+    sections = section.__args__ if hasattr(section, "__args__") else (section,)
+    return [name for each in sections if hasattr(each, "model_fields") for name in each.model_fields]

@@ -1,0 +1,1 @@
+"""Cues to waveform: the WaveNet and its sampler."""

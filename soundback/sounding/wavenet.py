@@ -1,0 +1,172 @@
+"""The WaveNet: causal dilated gated convolutions over mu-law classes, told by cues what sounds when.
+
+The Keras model built here is the only description of the network: sampler.py takes its weights by layer name.
+
+```
+classes < t ─ embedding ─► [dilated conv ─► + cues ─► tanh * sigmoid ─┬─► dense ─► + ] x layers
+                                                                      └─► skip ─► relu, dense, relu, dense ─► logits
+cues ─┬─────────────────────────────────┬─► one dense layer for all layers, at frame rate, held for hop samples
+      └─► two non-causal convolutions ──┘
+```
+
+Source: van den Oord et al., WaveNet: a generative model for raw audio (2016), sections 2.1 to 2.5.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from soundback.params import WaveNet
+
+log = logging.getLogger(__name__)
+
+N_CLASSES = 256
+CUE_KERNELS = (3, 3)
+"""Frames seen at once by each non-causal convolution over the cues."""
+
+CUE_CONTEXT = sum(kernel // 2 for kernel in CUE_KERNELS)
+"""Frames on each side of a frame whose cues still matter to it."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which stretch of a clip the network needs in order to say something about `n_frames` of it.
+
+    Attributes:
+      hop: audio samples per frame.
+      history_frames: whole frames of sound in front, at least the receptive field's past.
+      n_frames: frames that get logits.
+    """
+
+    hop: int
+    history_frames: int
+    n_frames: int
+
+    @property
+    def n_inputs(self) -> int:
+        """Classes that go in: history and all that gets logits, each one sample late."""
+        return (self.history_frames + self.n_frames) * self.hop
+
+    @property
+    def n_outputs(self) -> int:
+        """Samples that get logits."""
+        return self.n_frames * self.hop
+
+    @property
+    def n_cue_frames(self) -> int:
+        """Frames of cues that go in: those of the sound, and the context of the non-causal convolutions."""
+        return self.history_frames + self.n_frames + 2 * CUE_CONTEXT
+
+
+def history_frames(params: WaveNet, hop: int) -> int:
+    """Whole frames that hold the receptive field's past of the first output sample."""
+    return _frames_needed(params, hop)[0]
+
+
+def build_wavenet(params: WaveNet, n_cues: int, hop: int) -> keras.Model:
+    """Builds the network, untrained.
+
+    Its inputs are `previous`, int32 [batch, (history_frames + n_frames) * hop], where position i holds the class of
+    sample i - 1, and `cues`, float32 [batch, history_frames + n_frames + 2 * CUE_CONTEXT, n_cues]: frame k of the sound
+    is cue frame k + CUE_CONTEXT. Its output is float32 logits [batch, n_frames * hop, 256]. n_frames is free.
+
+    Convolutions are padded in front, but only outputs whose receptive field lies in the window come out: history is
+    dropped, whole frames at a time, as soon as no layer above needs it. That way sound and cues stay aligned, and a cue
+    frame is added to its samples by broadcasting instead of being copied for each of them.
+
+    Args:
+      params: channels, layers and dilations.
+      n_cues: cue features per frame.
+      hop: audio samples per frame.
+    """
+    needed = _frames_needed(params, hop)
+    previous = keras.Input((None,), dtype="int32", name="previous")
+    cues = keras.Input((None, n_cues), name="cues")
+    conditions = _conditions(cues, params)
+    hidden = keras.layers.Embedding(
+        N_CLASSES, params.residual_channels, embeddings_initializer=_waves(params), name="classes"
+    )(previous)
+    gated = []
+    for layer, dilation in enumerate(params.dilations):
+        drop = (needed[layer] - needed[layer + 1]) * hop
+        activation = keras.layers.Conv1D(
+            2 * params.gate_channels,
+            params.kernel_size,
+            dilation_rate=dilation,
+            padding="causal",
+            use_bias=False,  # The cues' dense layer brings one.
+            name=f"dilated_{layer}",
+        )(hidden)
+        condition = _drop_front(conditions[layer], needed[0] - needed[layer + 1])
+        gate = _gate(_drop_front(activation, drop), condition, hop)
+        gated.append(_drop_front(gate, needed[layer + 1] * hop))
+        if layer + 1 < params.layers:
+            residual = keras.layers.Dense(params.residual_channels, name=f"residual_{layer}")(gate)
+            hidden = keras.layers.Add()([_drop_front(hidden, drop), residual])
+    model = keras.Model([previous, cues], _head(gated, params), name="wavenet")
+    log.info(
+        "WaveNet of %d parameters, receptive field %d samples (%d frames of history)",
+        model.count_params(),
+        params.receptive_field,
+        needed[0],
+    )
+    return model
+
+
+def start_at_histogram(model: keras.Model, counts: np.ndarray) -> None:
+    """Makes an untrained network say how often each class occurs, whatever it hears.
+
+    Without it, the first minutes of training go into learning that most samples are near silence.
+
+    Args:
+      model: from `build_wavenet`, its output weights still zero.
+      counts: int [256], occurrences of each class in the training data.
+    """
+    output = model.get_layer("logits")
+    # One occurrence more than counted, so that no class is impossible.
+    output.bias.assign(np.log((counts + 1) / (counts.sum() + N_CLASSES)).astype(np.float32))
+
+
+def _frames_needed(params: WaveNet, hop: int) -> list[int]:
+    """Frames of history still needed in front of each layer's input; of the last layer's output, 0."""
+    pasts = [(params.kernel_size - 1) * sum(params.dilations[layer:]) for layer in range(params.layers + 1)]
+    return [-(-past // hop) for past in pasts]
+
+
+def _waves(params: WaveNet) -> keras.initializers.Initializer:
+    return keras.initializers.RandomNormal(stddev=1.0, seed=params.seed)
+
+
+def _conditions(cues: Any, params: WaveNet) -> list[Any]:
+    """What the cues add inside each layer's gate, [batch, frames, 2 * gate_channels] each."""
+    smooth = cues
+    for index, kernel in enumerate(CUE_KERNELS):
+        smooth = keras.layers.Conv1D(params.cue_channels, kernel, activation="relu", name=f"cues_{index}")(smooth)
+    raw = keras.layers.Cropping1D(CUE_CONTEXT)(cues)
+    both = keras.layers.Concatenate()([raw, smooth])
+    together = keras.layers.Dense(params.layers * 2 * params.gate_channels, name="condition")(both)
+    return list(keras.ops.split(together, params.layers, axis=-1))
+
+
+def _gate(activation: Any, condition: Any, hop: int) -> Any:
+    """Adds each frame's condition to its hop samples, then tanh times sigmoid; [batch, time, gate_channels]."""
+    channels = condition.shape[-1]
+    by_frame = keras.layers.Reshape((-1, hop, channels))(activation)
+    held = keras.layers.Reshape((-1, 1, channels))(condition)
+    signal, gate = keras.ops.split(keras.layers.Add()([by_frame, held]), 2, axis=-1)
+    gated = keras.layers.Multiply()([keras.ops.tanh(signal), keras.ops.sigmoid(gate)])
+    return keras.layers.Reshape((-1, channels // 2))(gated)
+
+
+def _head(gated: list[Any], params: WaveNet) -> Any:
+    """All layers' skip connections as one matrix product, then two dense layers to the logits."""
+    skip = keras.layers.Dense(params.skip_channels, activation="relu", name="skip")(keras.layers.Concatenate()(gated))
+    hidden = keras.layers.Dense(params.skip_channels, activation="relu", name="head")(skip)
+    return keras.layers.Dense(N_CLASSES, kernel_initializer="zeros", name="logits")(hidden)
+
+
+def _drop_front(sequence: Any, n: int) -> Any:
+    return keras.layers.Cropping1D((n, 0))(sequence) if n else sequence

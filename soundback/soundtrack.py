@@ -1,0 +1,325 @@
+"""From a silent video to the same video with sound, in constant memory: frames, cue sheet, waveform, mux."""
+
+import itertools
+import logging
+import os
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import soundfile
+from scipy.ndimage import uniform_filter1d
+
+from soundback import params as settings_of
+from soundback.cues import CueSheet, Segment, conditioning
+from soundback.errors import MediaError, ModelError, SoundbackError
+from soundback.media import audio, ffmpeg
+from soundback.progress import Progress, no_progress
+from soundback.sounding.sampler import Sampler
+from soundback.training import load_model
+from soundback.watching.classifier import Classifier
+from soundback.watching.spotter import Spotter
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """A stretch that is rendered on its own: frames [start, end) of one segment."""
+
+    start: int
+    end: int
+    segment: Segment
+
+
+class Soundtrack:
+    """The trained models, ready to give silent video its sound back."""
+
+    def __init__(
+        self, classifier: Classifier, spotter: Spotter, sampler: Sampler, card: dict, *, params: settings_of.Soundtrack
+    ) -> None:
+        self.classifier = classifier
+        self.spotter = spotter
+        self.sampler = sampler
+        self.params = params
+        self.categories: tuple[str, ...] = tuple(card["categories"])
+        self.sample_rate: int = card["sample_rate"]
+        self.frame_rate: int = card["frame_rate"]
+        self.hop: int = card["hop"]
+        if self.categories != tuple(classifier.categories):
+            raise ModelError(
+                f"The classifier knows {', '.join(classifier.categories)}; "
+                f"the WaveNet knows {', '.join(self.categories)}. "
+                "They come from different trainings: run `dvc repro`."
+            )
+
+    @classmethod
+    def load(cls, models: Path, *, params: settings_of.Soundtrack) -> Self:
+        """Loads classifier.keras, spotter.keras and wavenet.keras from a folder.
+
+        Raises:
+          ModelError: when one is missing, or they do not belong together.
+        """
+        network, card = load_model(models / "wavenet.keras")
+        return cls(
+            Classifier.load(models / "classifier.keras"),
+            Spotter.load(models / "spotter.keras"),
+            Sampler.from_model(network),
+            card,
+            params=params,
+        )
+
+    def spot(self, video: Path, progress: Progress = no_progress) -> CueSheet:
+        """Watches a video and writes down what sounds when, and how loud.
+
+        Raises:
+          MediaError: when the file is not a readable video.
+        """
+        duration_s = ffmpeg.probe(video).duration_s or 0.0
+        total = max(1, round(duration_s * self.frame_rate))
+        frames = ffmpeg.read_frames(
+            video, frame_rate=self.frame_rate, size=self.classifier.size, fit=self.classifier.fit
+        )
+        sheet = self.spot_frames(_counted(frames, total, progress))
+        if sheet.n_frames == 0:
+            raise MediaError("corrupt", f"{video} holds no picture that can be decoded.")
+        return sheet
+
+    def spot_frames(self, batches: Iterable[np.ndarray]) -> CueSheet:
+        """Watches frames, however they are batched.
+
+        Args:
+          batches: uint8 [n, size, size] each, grayscale, at the models' frame rate.
+        """
+        probabilities: list[np.ndarray] = []
+
+        def watched() -> Iterator[np.ndarray]:
+            for batch in batches:
+                probabilities.append(self.classifier.predict(batch))
+                yield batch
+
+        loudness_db, hit = self.spotter.predict(watched())
+        seen = np.concatenate(probabilities) if probabilities else np.zeros((0, len(self.categories)))
+        return CueSheet(self.frame_rate, self.find_segments(seen), loudness_db, hit)
+
+    def find_segments(self, probabilities: np.ndarray) -> tuple[Segment, ...]:
+        """Hardens frame-wise probabilities into segments; where none is likely enough there is no segment.
+
+        Args:
+          probabilities: [n_frames, n_categories].
+        """
+        if not len(probabilities):
+            return ()
+        smooth = uniform_filter1d(probabilities, self._frames(self.params.smoothing_s), axis=0, mode="nearest")
+        winner = np.where(smooth.max(axis=1) < self.classifier.unsure_below, -1, smooth.argmax(axis=1))
+        return tuple(
+            Segment(
+                start / self.frame_rate,
+                end / self.frame_rate,
+                self.categories[category],
+                round(float(smooth[start:end, category].mean()), 3),
+            )
+            for start, end, category in _merge_short_runs(winner, self._frames(self.params.min_segment_s))
+            if category >= 0
+        )
+
+    def render(self, sheet: CueSheet, *, seed: int, with_curves: bool = True) -> np.ndarray:
+        """Sounds a whole cue sheet.
+
+        Args:
+          sheet: what to sound.
+          seed: the same sheet and seed give the same waveform, bit for bit.
+          with_curves: False lets the model hear the categories alone.
+
+        Returns:
+          float32 [n_frames * hop].
+        """
+        return np.concatenate([np.zeros(0, np.float32), *self.stream(sheet, seed=seed, with_curves=with_curves)])
+
+    def stream(
+        self, sheet: CueSheet, *, seed: int, with_curves: bool = True, workers: int | None = None
+    ) -> Iterator[np.ndarray]:
+        """Sounds a cue sheet piece by piece; the pieces in a row are the waveform of `render`.
+
+        Args:
+          sheet: what to sound.
+          seed: of the random numbers.
+          with_curves: as for `render`.
+          workers: units sounded at once, by default one per core. It does not change the sound.
+        """
+        units = self._units(sheet)
+
+        def sound(unit: _Unit) -> tuple[int, np.ndarray]:
+            return self._sound_unit(sheet, unit, seed, with_curves)
+
+        with ThreadPoolExecutor(workers or os.cpu_count()) as executor:
+            yield from _overlap_add(_in_order(executor, sound, units), sheet.n_frames * self.hop)
+
+    def generate(
+        self, video: Path, out: Path, *, seed: int = 0, overwrite: bool = False, progress: Progress = no_progress
+    ) -> CueSheet:
+        """Writes the video again, its picture untouched, with the sound that fits it.
+
+        Args:
+          video: any file that ffmpeg reads; its own sound, if any, is replaced.
+          out: .mp4, .mov, .mkv or .webm.
+          seed: the same video, models and seed give the same sound.
+          overwrite: whether `out` may exist.
+          progress: called while watching (first half) and sounding (second half).
+
+        Returns:
+          The cue sheet that was sounded.
+
+        Raises:
+          SoundbackError: when `out` exists or the video cannot be read; nothing is written then.
+        """
+        if out.exists() and not overwrite:
+            raise SoundbackError(f"{out} exists already. Choose another name, or say --overwrite.")
+        if not out.parent.is_dir():
+            raise SoundbackError(f"There is no folder {out.parent} to write {out.name} to. Create it first.")
+        started = time.monotonic()
+        sheet = self.spot(video, lambda done, total: progress(done, 2 * total))
+        if not sheet.segments:
+            log.warning(
+                "Nothing in %s looks like what the models know (%s), so the sound is silence.",
+                video,
+                ", ".join(self.categories),
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            track = Path(folder) / "track.wav"
+            with soundfile.SoundFile(track, "w", samplerate=self.sample_rate, channels=1, subtype="PCM_16") as file:
+                for piece in self.stream(sheet, seed=seed):
+                    file.write(piece)
+                    progress(sheet.n_frames + file.tell() // self.hop, 2 * sheet.n_frames)
+            ffmpeg.mux(video, track, out)
+        spent_s, length_s = time.monotonic() - started, sheet.n_frames / self.frame_rate
+        log.info("%.1f s of video in %.1f s: %.2f times real time.", length_s, spent_s, length_s / spent_s)
+        return sheet
+
+    def _frames(self, seconds: float) -> int:
+        return max(1, round(seconds * self.frame_rate))
+
+    def _units(self, sheet: CueSheet) -> list[_Unit]:
+        """Cuts long segments where it is quiet."""
+        longest = self._frames(self.params.max_segment_s)
+        units = []
+        for segment in sheet.segments:
+            frames = sheet.frames_of(segment)
+            start = frames.start
+            while frames.stop - start > longest:
+                second_half = slice(start + longest // 2, start + longest)
+                cut = second_half.start + int(sheet.loudness_db[second_half].argmin())
+                units.append(_Unit(start, cut, segment))
+                start = cut
+            units.append(_Unit(start, frames.stop, segment))
+        return units
+
+    def _sound_unit(self, sheet: CueSheet, unit: _Unit, seed: int, with_curves: bool) -> tuple[int, np.ndarray]:
+        """Sounds one unit and half a crossfade on each side.
+
+        Nothing here depends on the neighbours, so an edit changes its own unit and the two crossfades.
+
+        Returns:
+          First sample of the piece, and the piece: float32 [time], faded where it meets others.
+        """
+        fade = self._frames(self.params.crossfade_s / 2)
+        first, last = max(0, unit.start - fade), min(sheet.n_frames, unit.end + fade)
+        pre_roll = -(-self.sampler.receptive_field // self.hop)
+        told = self._conditioning(sheet, unit, first - pre_roll, last, with_curves)
+        # A counter-based generator: the numbers of a unit depend on seed and place alone.
+        generator = np.random.Generator(np.random.Philox(key=np.array([seed, unit.start], np.uint64)))
+        uniforms = generator.random(len(told) * self.hop)
+        classes = self.sampler.sample(
+            self.sampler.start(), self.sampler.project(told), uniforms, self.params.temperature
+        )
+        waveform = audio.mu_law_decode(classes[pre_roll * self.hop :]).astype(np.float32)
+        # Equal power, since the two sides of a crossfade are not correlated.
+        ramp = np.sin(np.linspace(0, np.pi / 2, 2 * fade * self.hop, dtype=np.float32))
+        if unit.start > 0:
+            waveform[: len(ramp)] *= ramp[: len(waveform)]
+        if unit.end < sheet.n_frames:
+            waveform[-len(ramp) :] *= ramp[::-1][-len(waveform) :]
+        return first * self.hop, waveform
+
+    def _conditioning(self, sheet: CueSheet, unit: _Unit, first: int, last: int, with_curves: bool) -> np.ndarray:
+        """What the network hears over frames [first, last), which may begin before the video does."""
+        frames = np.clip(np.arange(first, last), 0, sheet.n_frames - 1)
+        hit = np.where(np.arange(first, last) < 0, 0.0, sheet.hit[frames]).astype(np.float32)
+        length_s = (last - first) / self.frame_rate
+        alone = Segment(0.0, length_s, unit.segment.category, unit.segment.confidence)
+        stretch = CueSheet(self.frame_rate, (alone,), sheet.loudness_db[frames], hit)
+        return conditioning(stretch, self.categories, with_curves=with_curves)
+
+
+def _counted(batches: Iterable[np.ndarray], total: int, progress: Progress) -> Iterator[np.ndarray]:
+    done = 0
+    for batch in batches:
+        yield batch
+        done += len(batch)
+        progress(min(done, total), total)
+
+
+def _merge_short_runs(winner: np.ndarray, shortest: int) -> list[tuple[int, int, int]]:
+    """Runs of equal values as (start, end, value); runs that are too short go to their longer neighbour."""
+    borders = [0, *(np.flatnonzero(np.diff(winner)) + 1).tolist(), len(winner)]
+    runs = [(start, end, int(winner[start])) for start, end in itertools.pairwise(borders)]
+    while len(runs) > 1:
+        lengths = [end - start for start, end, _ in runs]
+        place = int(np.argmin(lengths))
+        if lengths[place] >= shortest:
+            break
+        neighbours = [index for index in (place - 1, place + 1) if 0 <= index < len(runs)]
+        value = runs[max(neighbours, key=lambda index: lengths[index])][2]
+        runs[place] = (*runs[place][:2], value)
+        runs = _join_equal(runs)
+    return runs
+
+
+def _join_equal(runs: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    joined = []
+    for value, group in itertools.groupby(runs, key=lambda run: run[2]):
+        members = list(group)
+        joined.append((members[0][0], members[-1][1], value))
+    return joined
+
+
+def _in_order(
+    executor: ThreadPoolExecutor, work: Callable[[_Unit], tuple[int, np.ndarray]], units: list[_Unit]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Maps over units with a few in flight, so that memory does not grow with the length of the video."""
+    in_flight: deque[Future] = deque()
+    waiting = iter(units)
+    for unit in itertools.islice(waiting, 2 * executor._max_workers):
+        in_flight.append(executor.submit(work, unit))
+    while in_flight:
+        yield in_flight.popleft().result()
+        in_flight.extend(executor.submit(work, unit) for unit in itertools.islice(waiting, 1))
+
+
+def _overlap_add(pieces: Iterable[tuple[int, np.ndarray]], n_samples: int) -> Iterator[np.ndarray]:
+    """Adds pieces up where they overlap, with silence where there are none.
+
+    Args:
+      pieces: first sample and waveform, in order of their first samples.
+      n_samples: length of the whole.
+    """
+    position, pending = 0, np.zeros(0, np.float32)
+    for start, waveform in itertools.chain(pieces, [(n_samples, np.zeros(0, np.float32))]):
+        ready, pending = pending[: start - position], pending[start - position :]
+        yield ready
+        yield from _silence(start - position - len(ready))
+        position = start
+        longer, shorter = sorted((pending, waveform), key=len, reverse=True)
+        pending = longer.copy()
+        pending[: len(shorter)] += shorter
+
+
+def _silence(n_samples: int, block: int = 65536) -> Iterator[np.ndarray]:
+    for start in range(0, n_samples, block):
+        yield np.zeros(min(block, n_samples - start), np.float32)

@@ -1,0 +1,22 @@
+"""One module per DVC stage, named as in dvc.yaml: input paths, output paths, params in; files out."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from soundback.errors import SoundbackError
+from soundback.lifetime import die_with_parent
+
+
+@contextmanager
+def stage_process() -> Iterator[None]:
+    """What every stage does when run as a program: log, die with DVC, and end in a sentence rather than a traceback."""
+    die_with_parent()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        yield
+    except SoundbackError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)

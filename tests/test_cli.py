@@ -1,0 +1,87 @@
+"""The `soundback` command: what it refuses, and that it starts fast."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from soundback.cli import app
+from tests import synthetic
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def video(tmp_path):
+    return synthetic.make_video(tmp_path / "video.mp4")
+
+
+def assert_refused(result, folder, *words):
+    """One sentence, exit code 2, nothing written."""
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in result.output
+    assert not list(folder.glob("out*"))
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    assert_refused(run("generate", tmp_path / "none.mp4", "-o", tmp_path / "out.mp4"), tmp_path, "none.mp4")
+
+
+def test_a_text_file_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("not a video\n" * 100)
+    assert_refused(run("generate", tmp_path / "notes.txt", "-o", tmp_path / "out.mp4"), tmp_path, "notes.txt")
+
+
+def test_sound_without_picture_is_refused(tmp_path):
+    sound = synthetic.make_wav(tmp_path / "sound.wav")
+    assert_refused(run("generate", sound, "-o", tmp_path / "out.mp4"), tmp_path, "sound.wav", "picture")
+
+
+def test_an_existing_output_is_kept_unless_overwrite_is_said(tmp_path, video):
+    (tmp_path / "old.mp4").write_text("precious")
+    result = run("generate", video, "-o", tmp_path / "old.mp4")
+    assert_refused(result, tmp_path, "old.mp4", "--overwrite")
+    assert (tmp_path / "old.mp4").read_text() == "precious"
+
+
+def test_an_output_that_is_no_video_name_or_lies_nowhere_is_refused(tmp_path, video):
+    assert_refused(run("generate", video, "-o", tmp_path / "out.txt"), tmp_path, "out.txt", ".mp4")
+    assert_refused(run("generate", video, "-o", tmp_path / "no" / "out.mp4"), tmp_path, "no folder")
+
+
+def test_missing_models_are_named_with_the_way_to_get_them(tmp_path, video):
+    result = run("generate", video, "-o", tmp_path / "out.mp4", "--models", tmp_path / "models")
+    assert_refused(result, tmp_path, "wavenet.keras", "dvc repro")
+
+
+def test_missing_metrics_are_named_with_the_way_to_get_them(tmp_path):
+    result = run("metrics", tmp_path / "evaluation.json")
+    assert_refused(result, tmp_path, "evaluation.json", "dvc repro")
+
+
+def test_prune_removes_what_no_label_owns_and_nothing_else(tmp_path):
+    params = tmp_path / "params.yaml"
+    params.write_text(Path("params.yaml").read_text())
+    for path in ("videos/drum/a.mp4", "videos/gone/a.mp4", "audio/gone/a.wav", "models/wavenet.keras"):
+        (tmp_path / "data" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / path).touch()
+    (tmp_path / "data/catalog").mkdir()
+    (tmp_path / "data/catalog/gone.parquet").touch()
+    result = run("prune", "--data", tmp_path / "data", "--params", params)
+    assert result.exit_code == 0
+    left = sorted(path.name for path in (tmp_path / "data").rglob("*") if path.is_file())
+    assert left == ["a.mp4", "wavenet.keras"]
+
+
+@pytest.mark.parametrize("module", ["soundback.cli", "stages.list_videos", "stages.download_videos", "flows.pipeline"])
+def test_what_needs_no_model_imports_no_tensorflow(module):
+    code = f"import sys, json, {module}; print(json.dumps([m for m in sys.modules if m in ('tensorflow', 'keras')]))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert json.loads(out.splitlines()[-1]) == []
