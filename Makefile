@@ -15,6 +15,7 @@ help: ## Says what there is
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Builds everything from nothing, then gives a silent video its sound back
+	@soundback prune
 	dvc repro
 	@mkdir -p $(dir $(DEMO_VIDEO))
 	@silent=$$(ls data/report/examples/*_silent.mp4 | head -n 1) && \
@@ -49,6 +50,7 @@ use: ## Switches params.yaml to a profile: make use PROFILE=smoke
 	  test "$$kept" = yes -o ! -e params.yaml || { \
 	  echo "params.yaml has settings of your own: keep them with cp params.yaml profiles/NAME.yaml, or delete the file."; exit 2; }
 	@cp "profiles/$(PROFILE).yaml" params.yaml
+	@! test -e $(READY) || soundback prune
 	@echo "params.yaml is now profiles/$(PROFILE).yaml; dvc repro builds it."
 
 ui: $(READY) ## Starts Prefect's server and a worker here, with the pipeline deployed: make ui PORT=4200

@@ -9,18 +9,25 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import cast
 from uuid import UUID
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from soundback.errors import SoundbackError
 
-# DVC itself must not outlive the flow either, or its stage would go on writing under nobody's eyes.
-DVC = "import sys; from soundback.lifetime import die_with_parent; die_with_parent(); from dvc.cli import main; sys.exit(main())"
+# DVC itself must not outlive the flow either, or its stage would go on writing under nobody's eyes. The flow may have
+# ended before DVC could ask for that: then its parent is another by now.
+DVC = (
+    "import os, sys; from soundback.lifetime import die_with_parent; die_with_parent();"
+    "os.getppid() == {flow} or sys.exit('the flow has ended'); from dvc.cli import main; sys.exit(main())"
+)
 OUTCOMES = {
     re.compile(r"Stage '.+' didn't change, skipping"): "Skipped",
     re.compile(r"Stage '.+' is cached - skipping run"): "Restored",
@@ -77,17 +84,16 @@ def stop_stages() -> None:
     for process in processes:
         _signal_group(process, signal.SIGINT)
     for process in processes:
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            pass
         # The group may hold children that outlived their leader.
         _signal_group(process, signal.SIGKILL)
 
 
 def _start(stage: str, force: bool) -> subprocess.Popen[str]:
     # Without --wait-for-lock, stages that run at the same time fail on DVC's lock now and then.
-    command = [sys.executable, "-c", DVC, "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), stage]
+    options = ["--single-item", "--force"] if force else ["--single-item"]
+    command = [sys.executable, "-c", DVC.format(flow=os.getpid()), "--wait-for-lock", "repro", *options, stage]
     programs = Path(sys.executable).parent
     environment = {
         **os.environ,
@@ -122,10 +128,8 @@ def _lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
 
 
 def _signal_group(process: subprocess.Popen[str], number: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
 
 
 class _Told:
@@ -165,6 +169,7 @@ class _Told:
     def _show_progress(self, percent: float, what: str) -> None:
         if self._artifact is None:
             key = re.sub(r"[^a-z0-9]+", "-", self.stage.lower())
-            self._artifact = create_progress_artifact(progress=percent, key=key, description=f"{self.stage}: {what}")
+            described = f"{self.stage}: {what}"
+            self._artifact = cast(UUID, create_progress_artifact(progress=percent, key=key, description=described))
         else:
             update_progress_artifact(self._artifact, progress=percent, description=f"{self.stage}: {what}")

@@ -11,20 +11,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Annotated
 
 from dvc.repo import Repo
 from prefect import flow
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 from rapidfuzz import process
 
 from flows.dvc_tasks import reproduce, stop_stages
+from soundback.cli import prune
 from soundback.errors import ParamsError, SoundbackError
+from soundback.params import load_params
 
 AT_ONCE = 2
 LOCK = Path(".dvc/tmp/flow.lock")
@@ -37,13 +41,13 @@ class BusyError(SoundbackError):
     """Another run holds the workspace."""
 
 
-@flow(name="pipeline", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))
+@flow(name="pipeline", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))  # type: ignore[arg-type]
 def pipeline(
     stages: Annotated[
         list[str] | None,
         Field(
-            description="Stages to bring up to date, with all that they depend on, e.g. evaluate or extract_audio@drum; "
-            "a name without @ stands for all its labels. Empty: every stage."
+            description="Stages to bring up to date, with all that they depend on, e.g. evaluate or "
+            "extract_audio@drum; a name without @ stands for all its labels. Empty: every stage."
         ),
     ] = None,
     force: Annotated[
@@ -57,6 +61,8 @@ def pipeline(
     """
     try:
         with one_run_at_a_time():
+            load_params()  # Wrong settings are refused before any work starts.
+            prune()
             graph = read_graph()
             chosen = choose(graph, stages)
             states = _run(needed(graph, chosen), chosen if force else set())
@@ -116,7 +122,7 @@ def _run(graph: Graph, forced: set[str]) -> dict[str, State[None]]:
     Returns:
       The final state of each stage; one whose upstream failed is not completed and was never started.
     """
-    futures: dict[str, PrefectFuture[None]] = {}
+    futures: dict[str, PrefectFuture[State[None]]] = {}
     ended: queue.SimpleQueue[str] = queue.SimpleQueue()
     order = TopologicalSorter(graph)
     order.prepare()
@@ -129,8 +135,8 @@ def _run(graph: Graph, forced: set[str]) -> dict[str, State[None]]:
                 ready.remove(stage)
                 running.add(stage)
                 upstream = [futures[name] for name in sorted(graph[stage])]
-                futures[stage] = reproduce.submit(stage, stage in forced, wait_for=upstream)
-                futures[stage].add_done_callback(lambda _, stage=stage: ended.put(stage))
+                futures[stage] = reproduce.submit(stage, stage in forced, return_state=False, wait_for=upstream)
+                futures[stage].add_done_callback(partial(_put, ended, stage))
             stage = ended.get()
             running.remove(stage)
             order.done(stage)
@@ -141,9 +147,13 @@ def _run(graph: Graph, forced: set[str]) -> dict[str, State[None]]:
     return {stage: _final_state(future) for stage, future in futures.items()}
 
 
-def _final_state(future: PrefectFuture[None]) -> State[None]:
+def _final_state(future: PrefectFuture[State[None]]) -> State[None]:
     future.wait()  # Until then `state` asks the server, which learns of it a little later.
     return future.state
+
+
+def _put(ended: queue.SimpleQueue[str], stage: str, _: PrefectFuture[State[None]]) -> None:
+    ended.put(stage)
 
 
 def _startable(ready: list[str], running: set[str]) -> list[str]:
@@ -185,8 +195,14 @@ def describe_failure(failed: dict[str, State[None]]) -> str:
     lines = [f"{len(broken)} stage(s) failed: {', '.join(sorted(broken))}."]
     if waiting:
         lines.append(f"Not started, because they depend on them: {', '.join(waiting)}.")
-    lines += [state.message or stage for stage, state in sorted(broken.items())]
+    lines += [_words_of(state) for _, state in sorted(broken.items())]
     return "\n".join(lines)
+
+
+def _words_of(state: State[None]) -> str:
+    """What a failed task raised; where it did not get as far as that, what Prefect says of it."""
+    error = state.result(raise_on_failure=False)
+    return str(error) if isinstance(error, SoundbackError) else str(state.message)
 
 
 def describe_success(states: dict[str, State[None]]) -> str:

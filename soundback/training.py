@@ -4,7 +4,6 @@ import csv
 import json
 import logging
 import math
-import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -12,9 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-# TensorFlow greets with a page of notes about this CPU; errors still show.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import tensorflow as tf

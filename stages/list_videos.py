@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from rapidfuzz import process
+from rapidfuzz import fuzz, process
 
 from soundback import schemas
 from soundback.errors import ParamsError
@@ -39,7 +39,7 @@ def list_videos(
       SourceError: if the label is unknown or the source does not answer; nothing is written then.
     """
     if key not in labels:
-        nearest = process.extractOne(key, list(labels))
+        nearest = process.extractOne(key, list(labels), scorer=fuzz.ratio)
         raise ParamsError(f"params.yaml has no label {key!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else "."))
     with youtube8m.open_endpoints(source) as endpoints, show_progress(f"Listing {labels[key]}") as progress:
         label = youtube8m.resolve_label(youtube8m.read_vocabulary(endpoints), labels[key])

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 from typer.testing import CliRunner
 
 from soundback.cli import app
@@ -18,7 +19,7 @@ def run(*arguments):
 
 @pytest.fixture
 def video(tmp_path):
-    return synthetic.make_video(tmp_path / "video.mp4")
+    return synthetic.Film().write(tmp_path / "video.mp4")
 
 
 def assert_refused(result, folder, *words):
@@ -40,7 +41,8 @@ def test_a_text_file_is_refused(tmp_path):
 
 
 def test_sound_without_picture_is_refused(tmp_path):
-    sound = synthetic.make_wav(tmp_path / "sound.wav")
+    sound = tmp_path / "sound.wav"
+    soundfile.write(sound, synthetic.tone(440.0, duration_s=1.0, sample_rate=8000), 8000)
     assert_refused(run("generate", sound, "-o", tmp_path / "out.mp4"), tmp_path, "sound.wav", "picture")
 
 

@@ -127,11 +127,10 @@ def test_curves_are_heard_only_when_told(soundtrack):
 def test_several_scenes_give_several_segments_and_unsure_frames_none(soundtrack):
     frames = np.concatenate([np.full((20, 8, 8), level, np.uint8) for level in (255, 0, 128, 255)])
     sheet = soundtrack.spot_frames(np.array_split(frames, 7))
-    assert [(segment.category, segment.start_s, segment.end_s) for segment in sheet.segments] == [
-        ("Bell", 0.0, 0.8),
-        ("Drum", 0.8, 1.6),
-        ("Bell", 2.4, 3.2),
-    ]
+    assert [segment.category for segment in sheet.segments] == ["Bell", "Drum", "Bell"]
+    times = [(segment.start_s, segment.end_s) for segment in sheet.segments]
+    # Smoothing over three frames may move a border by one.
+    np.testing.assert_allclose(times, [(0.0, 0.8), (0.8, 1.6), (2.4, 3.2)], atol=0.041)
     assert sheet.n_frames == len(sheet.loudness_db) == len(sheet.hit) == 80
     assert sheet == soundtrack.spot_frames([frames])
 

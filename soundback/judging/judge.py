@@ -143,7 +143,9 @@ def train_judge(
       DataContractError: when there is nothing to learn from.
     """
     if not examples:
-        raise DataContractError("The judge found no usable sound in the training split. See data/audio/*/audio.parquet.")
+        raise DataContractError(
+            "The judge found no usable sound in the training split. See data/audio/*/audio.parquet."
+        )
     keras.utils.set_random_seed(params.seed)
     model = build_judge(params, n_categories)
     windows, categories = _all_windows(validation or examples, params)
@@ -152,7 +154,9 @@ def train_judge(
         return float(tf.reduce_mean(_loss(trained, (windows, categories), False)))
 
     recipe = training.Recipe(validate_every=max(1, params.steps // VALIDATIONS))
-    fit = training.fit(model, _loss, _batches(examples, params), validate, params=params, recipe=recipe, progress=progress)
+    fit = training.fit(
+        model, _loss, _batches(examples, params), validate, params=params, recipe=recipe, progress=progress
+    )
     return model, fit
 
 
@@ -178,7 +182,9 @@ class Judge:
         """
         model, card = training.load_model(path)
         if card.get("kind") != "judge":
-            raise ModelError(f"{path} holds a {card.get('kind')}, expected a judge. Train it with `dvc repro train_judge`.")
+            raise ModelError(
+                f"{path} holds a {card.get('kind')}, expected a judge. Train it with `dvc repro train_judge`."
+            )
         return cls(model, card["categories"], card["sample_rate"])
 
     def save(self, path: Path) -> None:

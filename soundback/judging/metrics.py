@@ -121,7 +121,8 @@ def frechet_distance(reference: Embeddings, estimated: Embeddings) -> float | No
     """Fréchet distance of two Gaussians fitted to the windows of two sets, 0 or more, 0 is perfect.
 
     None when a set has fewer than two windows. It grows as the sets shrink, so compare only rows with the same n; it
-    knows this judge's embedding alone, so compare with no published FAD; it hears neither timing nor which video is which.
+    knows this judge's embedding alone, so compare with no published FAD; it cannot tell timing, nor which video is
+    which.
 
     Source: Dowson and Landau 1982; as FAD Kilgour et al. 2019.
     """
@@ -130,11 +131,11 @@ def frechet_distance(reference: Embeddings, estimated: Embeddings) -> float | No
 
 
 def kernel_distance(reference: Embeddings, estimated: Embeddings) -> float | None:
-    """Squared maximum mean discrepancy of two sets, about 0 (may be slightly below) for the same distribution, at most 2.
+    """Squared maximum mean discrepancy of two sets: about 0, also slightly below, for the same distribution; at most 2.
 
     Unbiased: pairs of windows of one video are left out, so it does not depend on how many videos there are. The kernel
     is Gaussian, as wide as the median distance of two reference windows (1 when all are equal). None when a set has
-    fewer than two videos. It knows this judge's embedding alone, and hears neither timing nor which video is which.
+    fewer than two videos. It knows this judge's embedding alone, and cannot tell timing, nor which video is which.
 
     Source: Gretton et al. 2012, equation 3; as KAD (times 100 there) Chung et al. 2025.
     """

@@ -6,36 +6,50 @@ Time 0 of a file is its container's start, for pictures and sound alike: what st
 earlier is cut. So frame k and samples [k * hop, (k + 1) * hop) belong to the same instant, whatever was probed.
 """
 
+import itertools
 import re
 import subprocess
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import av
-import av.error
 import ffmpeg
 import imageio_ffmpeg
 import numpy as np
 
 from soundback.errors import MediaError
 from soundback.lifetime import die_with_parent
-
-# Real containers only: no demuxer on this list opens other files or addresses, as playlists and manifests do.
-CONTAINERS = (
-    "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,ivf,nut,mxf,rm,dv,h264,hevc,obu,yuv4mpegpipe,"
-    "wav,w64,mp3,flac,aac,ac3,aiff,caf,amr,au"
+from soundback.media.containers import (
+    CONTAINERS,
+    PROTOCOLS,
+    Probe,
+    file_address,
+    open_media,
+    picture_end_s,
+    probe,
+    start_time_s,
 )
-PROTOCOLS = "file,pipe"
-PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"<SmoothStreamingMedia", b"[playlist]", b"<?xml", b"v=0", b"<ASX")
+from soundback.media.outputs import whole_file
+
 MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+EMPTY_PHRASES = (  # what ffmpeg adds below the line that tells
+    "Error opening input file",
+    "Error opening output file",
+    "Nothing was written into output file",
+    "Terminating thread with return code",
+    "Conversion failed",
+    "Error sending frames to consumers",
+    "Task finished with error code",
+    "Error writing trailer",
+)
+FLOATING_AAC = ("LD", "ELD", "xHE-AAC")
 SOUND_NOTE = "synthetic sound by Soundback"
+
+__all__ = ["Probe", "cut", "ffmpeg_path", "mux", "probe", "read_frames", "read_waveform", "run", "strip_sound"]
 
 _GLOBAL = (
     "-nostdin",
@@ -51,37 +65,6 @@ _GLOBAL = (
 _INPUT = ("-protocol_whitelist", PROTOCOLS, "-threads", "1")
 # Without these, outputs carry the encoder's version; with more threads, x264 writes other bytes.
 _OUTPUT = ("-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact", "-threads", "1")
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What a video file says of itself.
-
-    Attributes:
-      container: ffmpeg's name of the format.
-      start_s: seconds, the container's own time stamp of its time 0.
-      duration_s: seconds from time 0 to the end of the last picture.
-      width: pixels as shown, after rotation and with square pixels.
-      height: pixels as shown, likewise.
-      frame_rate: pictures per second, on average.
-      n_frames: pictures in the file, None where the container does not say.
-      video_codec: ffmpeg's name.
-      has_audio: whether there is a sound track.
-      audio_codec: ffmpeg's name, None without sound.
-      audio_sample_rate: Hz, None without sound.
-    """
-
-    container: str
-    start_s: float
-    duration_s: float
-    width: int
-    height: int
-    frame_rate: float
-    n_frames: int | None
-    video_codec: str
-    has_audio: bool
-    audio_codec: str | None
-    audio_sample_rate: int | None
 
 
 @cache
@@ -116,39 +99,6 @@ def run(node: Any, *, feed: Iterable[bytes] | None = None) -> None:
             pass  # It ended early; how, its exit status says.
 
 
-def probe(path: Path) -> Probe:
-    """Reads what a video file says of itself; decodes one picture.
-
-    Raises:
-      MediaError: missing, not_media, no_video, corrupt, or refused (a playlist or another non-file).
-    """
-    with _opened(path) as container:
-        video = _picture_stream(container, path)
-        picture = _first_picture(container, video, path)
-        audio = next(iter(container.streams.audio), None)
-        start_s = (container.start_time or 0) / av.time_base
-        width, height = _shown_size(video, picture)
-        rate = video.average_rate or video.guessed_rate or video.base_rate
-        told = (video.codec_context.name, container.format.name)
-        duration_s = _told_duration_s(container, video, start_s)
-        n_frames = video.frames or None
-    if duration_s is None:
-        duration_s = _picture_end_s(path)
-    return Probe(
-        container=told[1],
-        start_s=start_s,
-        duration_s=duration_s,
-        width=width,
-        height=height,
-        frame_rate=float(rate) if rate else 0.0,
-        n_frames=n_frames,
-        video_codec=told[0],
-        has_audio=audio is not None,
-        audio_codec=audio.codec_context.name if audio else None,
-        audio_sample_rate=audio.codec_context.sample_rate if audio else None,
-    )
-
-
 def read_frames(path: Path, *, frame_rate: int, size: int, fit: str, batch: int = 64) -> Iterator[np.ndarray]:
     """Decodes a video into square grayscale frames at a constant rate, in constant memory.
 
@@ -172,7 +122,7 @@ def read_frames(path: Path, *, frame_rate: int, size: int, fit: str, batch: int 
     facts = probe(path)
     picture = _source(path, start_s=facts.start_s, reinit_filter=0)["V:0"]
     picture = picture.filter("fps", fps=frame_rate, start_time=0, round="down", eof_action="pass")
-    picture = _fitted(picture, facts.width / facts.height, size, fit).filter("format", "gray")
+    picture = _fitted(picture, facts.width / facts.height, size, fit)
     node = picture.output("pipe:", format="rawvideo", fps_mode="passthrough")
     return _raw_frames(node, path, size=size, batch=batch)
 
@@ -188,13 +138,13 @@ def read_waveform(path: Path, *, sample_rate: int) -> np.ndarray:
     Raises:
       MediaError: missing, not_media, no_audio, corrupt or refused.
     """
-    with _opened(path) as container:
+    with open_media(path) as container:
         audio = next(iter(container.streams.audio), None)
         if audio is None:
             raise MediaError("no_audio", f"{path.name} has no sound track.")
-        start_s = (container.start_time or 0) / av.time_base
-        # The floating-point decoder differs from processor to processor. It alone knows the USAC profiles.
-        exact = audio.codec_context.name == "aac" and "xHE" not in (audio.profile or "")
+        start_s = start_time_s(container)
+        # The floating-point decoder differs from processor to processor; some profiles only it knows.
+        exact = audio.codec_context.name == "aac" and audio.profile not in FLOATING_AAC
     decoder = {"c:a": "aac_fixed"} if exact else {}
     sound = _source(path, start_s=start_s, **decoder)["a:0"].filter(
         "aresample",
@@ -221,10 +171,14 @@ def cut(path: Path, out: Path, *, start_s: float, duration_s: float) -> None:
       MediaError: as `probe`.
     """
     facts = probe(path)
-    source = _source(path, start_s=None, ss=f"{start_s:.6f}")
+    source = _source(path, start_s=None, ss=f"{start_s:.6f}", fflags="+genpts")
     streams = [source["V:0"], source["a:0"]] if facts.has_audio else [source["V:0"]]
-    with _whole(out) as partial:
-        run(ffmpeg.output(*streams, _file(partial), c="copy", t=f"{duration_s:.6f}", map_metadata=-1, **_muxer(out)))
+    with whole_file(out) as partial:
+        run(
+            ffmpeg.output(
+                *streams, file_address(partial), c="copy", t=f"{duration_s:.6f}", map_metadata=-1, **_muxer(out)
+            )
+        )
 
 
 def strip_sound(path: Path, out: Path) -> None:
@@ -234,8 +188,8 @@ def strip_sound(path: Path, out: Path) -> None:
       MediaError: as `probe`.
     """
     probe(path)
-    with _whole(out) as partial:
-        run(_source(path, start_s=None)["V:0"].output(_file(partial), c="copy", **_muxer(out)))
+    with whole_file(out) as partial:
+        run(_source(path, start_s=None, fflags="+genpts")["V:0"].output(file_address(partial), c="copy", **_muxer(out)))
 
 
 def mux(video: Path, waveform_file: Path, out: Path) -> None:
@@ -253,26 +207,25 @@ def mux(video: Path, waveform_file: Path, out: Path) -> None:
       MediaError: as `probe`; refused when the picture cannot be copied into a container of that name.
     """
     facts = probe(video)
-    end_s = _picture_end_s(video)
-    picture = _source(video, start_s=facts.start_s)["V:0"]
-    sound = ffmpeg.input(_file(waveform_file)).filter("aresample", 48000)
+    if not waveform_file.is_file():
+        raise MediaError("missing", f"There is no file {waveform_file}.")
+    end_s = picture_end_s(video)
+    picture = _source(video, start_s=facts.start_s, fflags="+genpts")["V:0"]
+    sound = ffmpeg.input(file_address(waveform_file)).filter("aresample", 48000)
     sound = sound.filter("apad", whole_dur=f"{end_s:.6f}").filter("atrim", end=f"{end_s:.6f}")
     codecs = {"c:v": "copy", "c:a": "libopus" if out.suffix.lower() == ".webm" else "aac"}
-    with _whole(out) as partial:
-        node = ffmpeg.output(picture, sound, _file(partial), metadata=f"comment={SOUND_NOTE}", **codecs, **_muxer(out))
+    with whole_file(out) as partial:
+        node = ffmpeg.output(
+            picture, sound, file_address(partial), metadata=f"comment={SOUND_NOTE}", **codecs, **_muxer(out)
+        )
         try:
             run(node)
         except MediaError as error:
             raise MediaError(
                 "refused",
-                f"{out.name} cannot hold the picture of {video.name} as it is ({facts.video_codec}): {error} "
+                f"The picture of {video.name} ({facts.video_codec}) could not be copied into {out.name}: {error} "
                 "Give the output the video's own suffix, or .mkv.",
             ) from error
-
-
-def _file(path: Path) -> str:
-    """A path as ffmpeg must read it: "-x" is no option then, and "a:b" no protocol."""
-    return f"file:{path}"
 
 
 def _source(path: Path, *, start_s: float | None, **options: Any) -> Any:
@@ -281,7 +234,7 @@ def _source(path: Path, *, start_s: float | None, **options: Any) -> Any:
         # Left to itself, ffmpeg counts a transport stream from the first of the streams it decodes: picture and sound
         # read apart would lose their offset.
         options |= {"copyts": None, "itsoffset": f"{-start_s:.6f}"}
-    return ffmpeg.input(_file(path), format_whitelist=CONTAINERS, **options)
+    return ffmpeg.input(file_address(path), format_whitelist=CONTAINERS, **options)
 
 
 def _muxer(out: Path) -> dict[str, Any]:
@@ -293,20 +246,8 @@ def _muxer(out: Path) -> dict[str, Any]:
     return {"format": muxer} | ({"movflags": "+faststart"} if muxer in ("mp4", "mov") else {})
 
 
-@contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """Yields where to write; the result appears under its name when the block ends well, else nothing stays."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        yield partial
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _fitted(picture: Any, aspect: float, size: int, fit: str) -> Any:
-    """Scales to size x size, bit-exact on every processor; `aspect` is width / height as shown."""
+    """Scales to size x size in grayscale, bit-exact on every processor; `aspect` is width / height as shown."""
     long, short = max(size, round(size * max(aspect, 1 / aspect))), max(1, round(size * min(aspect, 1 / aspect)))
     wide = aspect >= 1
     width, height = {
@@ -314,7 +255,7 @@ def _fitted(picture: Any, aspect: float, size: int, fit: str) -> Any:
         "pad": (size, short) if wide else (short, size),
         "crop": (long, size) if wide else (size, long),
     }[fit]
-    picture = picture.filter("scale", width, height, flags="area+accurate_rnd+bitexact")
+    picture = picture.filter("scale", width, height, flags="area+accurate_rnd+bitexact").filter("format", "gray")
     if fit == "pad":
         return picture.filter("pad", size, size, -1, -1)
     return picture.filter("crop", size, size) if fit == "crop" else picture
@@ -368,7 +309,7 @@ def _running(node: Any, *, feeds: bool = False, reads: bool = False) -> Iterator
             if pipe is not None:
                 _close_quietly(pipe)
     if status != 0:
-        raise MediaError("corrupt", f"ffmpeg failed: {_last_words(words, command)}")
+        raise MediaError("corrupt", f"ffmpeg failed on {_subject(command)}: {_last_words(words, command)}")
 
 
 def _close_quietly(pipe: Any) -> None:
@@ -386,90 +327,20 @@ def _command(node: Any) -> list[str]:
     return [*command, *_OUTPUT, parts[-1]]
 
 
+def _subject(command: list[str]) -> str:
+    """The file that a command reads, or else writes."""
+    inputs = [following for part, following in itertools.pairwise(command) if part == "-i"]
+    files = [part.removeprefix("file:") for part in inputs if part.startswith("file:")]
+    return Path((files or [command[-1].removeprefix("file:")])[0]).name
+
+
 def _last_words(words: Iterable[bytes], command: list[str]) -> str:
     """What ffmpeg said last, without memory addresses and folders: the same words on every machine."""
     lines = [line.decode(errors="replace").strip() for line in words]
-    text = "; ".join([line for line in lines if line][-2:]) or "it did not say why"
+    telling = [line for line in lines if line and not any(phrase in line for phrase in EMPTY_PHRASES)]
+    text = "; ".join(line.rstrip(".") for line in (telling or lines)[-2:]) or "it did not say why"
     for part in command:
         if part.startswith("file:"):
             path = Path(part.removeprefix("file:"))
             text = text.replace(part, path.name).replace(str(path), path.name)
     return re.sub(r" @ 0x[0-9a-f]+", "", text).rstrip(".") + "."
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Opens a file with PyAV.
-
-    Raises:
-      MediaError: missing, not_media or refused.
-    """
-    _refuse_what_is_no_media_file(path)
-    options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": CONTAINERS}
-    try:
-        container = av.open(_file(path), options=options, metadata_errors="replace")
-    except av.error.InvalidDataError as error:
-        raise MediaError("not_media", f"{path.name} is not a video or sound file, or its head is damaged.") from error
-    except av.error.ArgumentError as error:
-        raise MediaError("refused", f"{path.name} is of a kind that Soundback does not open.") from error
-    except (av.error.FFmpegError, OSError) as error:
-        raise MediaError("corrupt", f"{path.name} cannot be opened: {error.strerror}.") from error
-    with container:
-        yield container
-
-
-def _refuse_what_is_no_media_file(path: Path) -> None:
-    if not path.exists():
-        raise MediaError("missing", f"There is no file {path}.")
-    if not path.is_file():
-        raise MediaError("not_media", f"{path} is not a file.")
-    with path.open("rb") as file:
-        head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not head:
-        raise MediaError("not_media", f"{path.name} is empty.")
-    if head.startswith(PLAYLIST_STARTS):
-        raise MediaError("refused", f"{path.name} is a playlist, not a video; it could name any other file.")
-
-
-def _picture_stream(container: Any, path: Path) -> Any:
-    """The first video stream that is no cover art."""
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            return stream
-    raise MediaError("no_video", f"{path.name} has no moving picture.")
-
-
-def _first_picture(container: Any, video: Any, path: Path) -> Any:
-    try:
-        for picture in container.decode(video):
-            return picture
-    except av.error.FFmpegError as error:
-        raise MediaError("corrupt", f"{path.name} cannot be decoded: {error.strerror}.") from error
-    raise MediaError("corrupt", f"{path.name} has a picture track, but nothing in it can be decoded.")
-
-
-def _shown_size(video: Any, picture: Any) -> tuple[int, int]:
-    """Width and height with square pixels, after rotation."""
-    shape = video.sample_aspect_ratio or Fraction(1)
-    width, height = max(1, round(picture.width * shape)), picture.height
-    return (height, width) if picture.rotation % 180 else (width, height)
-
-
-def _told_duration_s(container: Any, video: Any, start_s: float) -> float | None:
-    """Where the container says that the picture ends, in seconds from its time 0."""
-    if video.duration is not None:
-        return float((video.start_time or 0) * video.time_base + video.duration * video.time_base) - start_s
-    return container.duration / av.time_base if container.duration else None
-
-
-def _picture_end_s(path: Path) -> float:
-    """Where the last picture ends, in seconds from time 0, read from the packets: right where the container is not."""
-    end = Fraction(0)
-    with _opened(path) as container:
-        video = _picture_stream(container, path)
-        shortest = 1 / (video.average_rate or video.guessed_rate or Fraction(25))
-        for packet in container.demux(video):
-            if packet.pts is not None and not packet.is_discard:
-                length = packet.duration * packet.time_base if packet.duration else shortest
-                end = max(end, packet.pts * packet.time_base + length)
-        return float(end) - (container.start_time or 0) / av.time_base

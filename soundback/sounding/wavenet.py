@@ -13,11 +13,13 @@ Source: van den Oord et al., WaveNet: a generative model for raw audio (2016), s
 """
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from soundback.params import WaveNet
 
@@ -45,6 +47,11 @@ class Window:
     history_frames: int
     n_frames: int
 
+    @classmethod
+    def of(cls, params: WaveNet, *, hop: int, n_frames: int) -> "Window":
+        """The window with as much history as the network needs and no more."""
+        return cls(hop, _frames_needed(params, hop)[0], n_frames)
+
     @property
     def n_inputs(self) -> int:
         """Classes that go in: history and all that gets logits, each one sample late."""
@@ -59,11 +66,6 @@ class Window:
     def n_cue_frames(self) -> int:
         """Frames of cues that go in: those of the sound, and the context of the non-causal convolutions."""
         return self.history_frames + self.n_frames + 2 * CUE_CONTEXT
-
-
-def history_frames(params: WaveNet, hop: int) -> int:
-    """Whole frames that hold the receptive field's past of the first output sample."""
-    return _frames_needed(params, hop)[0]
 
 
 def build_wavenet(params: WaveNet, n_cues: int, hop: int) -> keras.Model:
@@ -101,7 +103,9 @@ def build_wavenet(params: WaveNet, n_cues: int, hop: int) -> keras.Model:
             name=f"dilated_{layer}",
         )(hidden)
         condition = _drop_front(conditions[layer], needed[0] - needed[layer + 1])
-        gate = _gate(_drop_front(activation, drop), condition, hop)
+        # The sampler reads the hop off this layer.
+        by_frame = keras.layers.Reshape((-1, hop, 2 * params.gate_channels), name=f"frames_{layer}")
+        gate = _gate(by_frame(_drop_front(activation, drop)), condition)
         gated.append(_drop_front(gate, needed[layer + 1] * hop))
         if layer + 1 < params.layers:
             residual = keras.layers.Dense(params.residual_channels, name=f"residual_{layer}")(gate)
@@ -130,6 +134,28 @@ def start_at_histogram(model: keras.Model, counts: np.ndarray) -> None:
     output.bias.assign(np.log((counts + 1) / (counts.sum() + N_CLASSES)).astype(np.float32))
 
 
+def bits_per_sample(model: keras.Model, batch: Any, training: bool) -> tf.Tensor:
+    """What it takes to write down the true classes with the model's help.
+
+    Args:
+      model: from `build_wavenet`.
+      batch: previous, cues and targets, see clips.py.
+      training: whether the model trains.
+
+    Returns:
+      float32 [batch], bits per sample of each window.
+    """
+    return _bits(model, batch["previous"], batch["cues"], batch["targets"], training)
+
+
+# Compiled as a whole: with this many small layers, that is 1.4 times as fast as one kernel per operation.
+@tf.function(jit_compile=True)
+def _bits(model: keras.Model, previous: tf.Tensor, cues: tf.Tensor, targets: tf.Tensor, training: bool) -> tf.Tensor:
+    logits = model([previous, cues], training=training)
+    nats = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+    return tf.reduce_mean(nats, axis=1) / math.log(2)
+
+
 def _frames_needed(params: WaveNet, hop: int) -> list[int]:
     """Frames of history still needed in front of each layer's input; of the last layer's output, 0."""
     pasts = [(params.kernel_size - 1) * sum(params.dilations[layer:]) for layer in range(params.layers + 1)]
@@ -151,10 +177,9 @@ def _conditions(cues: Any, params: WaveNet) -> list[Any]:
     return list(keras.ops.split(together, params.layers, axis=-1))
 
 
-def _gate(activation: Any, condition: Any, hop: int) -> Any:
+def _gate(by_frame: Any, condition: Any) -> Any:
     """Adds each frame's condition to its hop samples, then tanh times sigmoid; [batch, time, gate_channels]."""
     channels = condition.shape[-1]
-    by_frame = keras.layers.Reshape((-1, hop, channels))(activation)
     held = keras.layers.Reshape((-1, 1, channels))(condition)
     signal, gate = keras.ops.split(keras.layers.Add()([by_frame, held]), 2, axis=-1)
     gated = keras.layers.Multiply()([keras.ops.tanh(signal), keras.ops.sigmoid(gate)])

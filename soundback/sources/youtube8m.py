@@ -13,8 +13,9 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
@@ -26,6 +27,7 @@ from urllib3.util import Retry
 from soundback.errors import SourceError
 from soundback.params import DemoSource, YouTube8MSource
 from soundback.progress import Progress, no_progress
+from soundback.sources.interrupts import interrupts_stay_here
 from soundback.sources.reasons import scrub
 
 LOOKUPS_AT_ONCE = 16
@@ -90,8 +92,20 @@ def open_endpoints(source: DemoSource | YouTube8MSource) -> Iterator[Endpoints]:
         return
     from soundback.sources.demo.server import serve  # It serves `Endpoints`, so it imports this module.
 
-    with serve(source) as endpoints:
+    with ExitStack() as stack:
+        with interrupts_stay_here():
+            endpoints = stack.enter_context(serve(source))
         yield endpoints
+
+
+def identify(source: DemoSource | YouTube8MSource) -> dict[str, object]:
+    """Says what decides which video an id leads to: for YouTube an address, for the rendered world its whole recipe."""
+    if isinstance(source, YouTube8MSource):
+        return {"kind": source.kind, "watch": source.watch}
+    code = hashlib.sha256()
+    for path in sorted((Path(__file__).parent / "demo").glob("*.py")):
+        code.update(path.read_bytes())
+    return {**source.model_dump(mode="json"), "code": code.hexdigest()}
 
 
 def is_loopback(address: str) -> bool:

@@ -277,7 +277,9 @@ class Classifier:
         """
         model, card = training.load_model(path)
         if card.get("kind") != KIND:
-            raise ModelError(f"{path} holds a {card.get('kind')}, not a {KIND}. Give the file of stage train_classifier.")
+            raise ModelError(
+                f"{path} holds a {card.get('kind')}, not a {KIND}. Give the file of stage train_classifier."
+            )
         return cls(model, card)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:

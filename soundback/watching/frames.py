@@ -1,19 +1,17 @@
-"""Shards of frames as endless batches for training: whole row groups from pyarrow, shuffled in numpy, never row by row."""
+"""Shards of frames as endless batches for training: whole row groups, shuffled in numpy, never row by row."""
 
 import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import tensorflow as tf
 
 from soundback.dataset import FrameShards
 from soundback.errors import DataContractError, ParamsError
-from soundback.media.shards import decode_image
+from soundback.media.shards import RowGroup, decode_image, list_row_groups, read_images
 
 log = logging.getLogger(__name__)
 
@@ -27,23 +25,8 @@ FRAMES_PER_VISIT = 8
 GROUPS_PER_BLOCK = 64
 BRIGHTNESS_JITTER = 24.0
 CONTRAST_JITTER = 0.25
-
-
-@dataclass(frozen=True)
-class RowGroup:
-    """Consecutive frames of one clip, as they lie together in a shard.
-
-    Attributes:
-      path: of the shard.
-      index: of the row group in the shard.
-      first: frame_index of its first frame.
-      n_frames: how many frames.
-    """
-
-    path: Path
-    index: int
-    first: int
-    n_frames: int
+ZOOM = 0.25
+"""Share of the picture's height and width that is cut off at most in training."""
 
 
 @dataclass(frozen=True)
@@ -70,36 +53,20 @@ def list_clips(shards: FrameShards, split: str) -> list[FrameClip]:
     """Lists the clips of a split, without those of ambiguous videos, in a fixed order.
 
     Raises:
-      DataContractError: when the split is empty, or a row group does not hold consecutive frames of one clip.
+      DataContractError: when the split is empty.
     """
     groups: defaultdict[tuple[ClipKey, str], list[RowGroup]] = defaultdict(list)
-    for path in shards.paths:
-        for clip, of_split, group in _read_row_groups(path):
-            if of_split == split and clip[0][0] not in shards.ambiguous:
-                groups[clip].append(group)
+    for group in list_row_groups(shards.paths):
+        if group.split == split and group.video_id not in shards.ambiguous:
+            groups[(group.video_id, group.clip_index), group.label].append(group)
     if not groups:
         raise DataContractError(
             f"The frames hold no clip of the {split} split. Raise dataset.videos_per_label, or the share of that split."
         )
     return [
-        FrameClip(key, label, tuple(sorted(found, key=lambda group: group.first)))
+        FrameClip(key, label, tuple(sorted(found, key=lambda group: group.first_frame)))
         for (key, label), found in sorted(groups.items())
     ]
-
-
-def _read_row_groups(path: Path) -> Iterator[tuple[tuple[ClipKey, str], str, RowGroup]]:
-    """Yields clip and label, split and place of each row group of a shard."""
-    with pq.ParquetFile(path) as file:
-        for index in range(file.num_row_groups):
-            rows = file.read_row_group(index, columns=["video_id", "clip_index", "label", "split", "frame_index"])
-            whose = {name: rows[name].unique().to_pylist() for name in ("video_id", "clip_index", "label", "split")}
-            numbers = rows["frame_index"].to_numpy()
-            if any(len(values) != 1 for values in whose.values()) or (np.diff(numbers) != 1).any():
-                raise DataContractError(
-                    f"{path}, row group {index}: expected consecutive frames of one clip. Rebuild it with `dvc repro`."
-                )
-            (video_id,), (clip_index,), (label,), (split,) = whose.values()
-            yield ((video_id, clip_index), label), split, RowGroup(path, index, int(numbers[0]), len(numbers))
 
 
 def shrink(frames: np.ndarray, picture_size: int) -> np.ndarray:
@@ -140,7 +107,7 @@ class Pictures:
     def __init__(self, size: int, picture_size: int, kept_bytes: int = PICTURES_KEPT_BYTES) -> None:
         check_sizes(size, picture_size)
         self._size = size
-        self._picture_size = picture_size
+        self.picture_size = picture_size
         self._n_kept = kept_bytes // picture_size**2
         self._kept: OrderedDict[RowGroup, np.ndarray] = OrderedDict()
 
@@ -158,40 +125,48 @@ class Pictures:
         """Pictures start to stop of a clip: uint8 [stop - start, picture_size, picture_size]."""
         stop = clip.n_frames if stop is None else stop
         parts = [
-            self.read(group)[max(0, start - group.first) : stop - group.first]
+            self.read(group)[max(0, start - group.first_frame) : stop - group.first_frame]
             for group in clip.groups
-            if group.first < stop and start < group.first + group.n_frames
+            if group.first_frame < stop and start < group.first_frame + group.n_frames
         ]
         return np.concatenate(parts)
 
     def decode(self, group: RowGroup, rows: np.ndarray) -> np.ndarray:
         """Decodes some pictures of a row group, past what is kept: uint8 [len(rows), picture_size, picture_size]."""
-        with pq.ParquetFile(group.path) as file:
-            images = file.read_row_group(group.index, columns=["image"])["image"]
-        frames = [decode_image(images[int(row)].as_py()) for row in rows]
+        images = read_images(group)
+        frames = [decode_image(images[row]) for row in rows]
         if wrong := next((frame.shape for frame in frames if frame.shape != (self._size, self._size)), None):
             raise DataContractError(
                 f"{group.path} holds frames of {wrong[1]}x{wrong[0]} pixels where params.yaml says "
                 f"{self._size}x{self._size}. Rebuild it with `dvc repro`."
             )
-        return shrink(np.stack(frames), self._picture_size)
+        return shrink(np.stack(frames), self.picture_size)
 
 
-def jitter(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mirrors and changes brightness and contrast, each example as a whole; never to the point of a negative.
+def vary(pictures: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Mirrors, zooms into, shifts, and changes brightness and contrast, each example as a whole; never a negative.
 
     Args:
-      pictures: uint8 [batch, ..., picture_size, picture_size].
-      rng: what chance says.
+      pictures: uint8 [batch, time, p, p].
+      seed: int [2], decides all.
 
     Returns:
-      float32 of the same shape, in [0, 255].
+      float32 [batch, time, p, p], in [0, 255].
     """
-    shape = (len(pictures),) + (1,) * (pictures.ndim - 1)
-    gain = rng.uniform(1 - CONTRAST_JITTER, 1 + CONTRAST_JITTER, shape).astype(np.float32)
-    shift = rng.uniform(-BRIGHTNESS_JITTER, BRIGHTNESS_JITTER, shape).astype(np.float32)
-    mirrored = np.where(rng.random(shape) < 0.5, pictures[..., ::-1], pictures)
-    return np.clip((mirrored - 127.5) * gain + (127.5 + shift), 0, 255)
+    batch, time, p = tf.shape(pictures)[0], tf.shape(pictures)[1], pictures.shape[2]
+    chances = tf.unstack(tf.random.stateless_uniform((6, batch), seed))
+    share = 1 - ZOOM * chances[0]
+    top, left = (1 - share) * chances[1], (1 - share) * chances[2]
+    # A box whose left side is right of its right side comes out mirrored.
+    mirrored = chances[3] < 0.5
+    sides = tf.where(mirrored, left + share, left), tf.where(mirrored, left, left + share)
+    boxes = tf.repeat(tf.stack([top, sides[0], top + share, sides[1]], axis=1), time, axis=0)
+    flat = tf.reshape(pictures, (batch * time, p, p, 1))
+    moved = tf.reshape(tf.image.crop_and_resize(flat, boxes, tf.range(batch * time), (p, p)), (batch, time, p, p))
+    gain = 1 + CONTRAST_JITTER * (2 * chances[4] - 1)
+    shift = 127.5 + BRIGHTNESS_JITTER * (2 * chances[5] - 1)
+    lit = (moved - 127.5) * gain[:, None, None, None] + shift[:, None, None, None]
+    return tf.clip_by_value(lit, 0.0, 255.0)
 
 
 def frame_batches(
@@ -200,7 +175,7 @@ def frame_batches(
     """Endless batches of single frames, each batch from many clips.
 
     Returns:
-      a dataset of (jittered pictures float32 [batch, p, p], category int32 [batch]).
+      a dataset of (varied pictures float32 [batch, p, p], category int32 [batch]).
     """
     groups = [(group, categories.index(clip.label)) for clip in clips for group in clip.groups]
 
@@ -216,15 +191,13 @@ def frame_batches(
                 n_whole = len(block[1]) // batch_size * batch_size
                 shuffled = rng.permutation(len(block[1]))
                 for chosen in shuffled[:n_whole].reshape(-1, batch_size):
-                    yield jitter(block[0][chosen], rng), block[1][chosen]
+                    yield block[0][chosen], block[1][chosen]
                 rest = (block[0][shuffled[n_whole:]], block[1][shuffled[n_whole:]])
 
-    first = _random_frames(groups[:1], pictures, np.random.default_rng(seed))
-    signature = (
-        tf.TensorSpec((batch_size, *first[0].shape[1:]), tf.float32),
-        tf.TensorSpec((batch_size,), tf.int32),
-    )
-    return _dataset(generate, signature)
+    p = pictures.picture_size
+    signature = (tf.TensorSpec((batch_size, p, p), tf.uint8), tf.TensorSpec((batch_size,), tf.int32))
+    batches = _endless(generate, signature, seed)
+    return batches.map(lambda seed, images, category: (vary(images[:, None], seed)[:, 0], category)).prefetch(4)
 
 
 def _random_frames(
@@ -267,7 +240,7 @@ def crop_batches(
     Clips shorter than a crop are left out.
 
     Returns:
-      a dataset of (jittered pictures float32 [batch, crop_frames, p, p], loudness dB float32 [batch, crop_frames],
+      a dataset of (varied pictures float32 [batch, crop_frames, p, p], loudness dB float32 [batch, crop_frames],
       hit float32 [batch, crop_frames]).
 
     Raises:
@@ -290,11 +263,12 @@ def crop_batches(
                 order.extend(rng.permutation(len(long_enough)))
             crops = [_random_crop(long_enough[order.pop(0)], pictures, crop_frames, rng) for _ in range(batch_size)]
             images, loudness_db, hit = (np.stack(parts) for parts in zip(*crops, strict=True))
-            yield jitter(images, rng), loudness_db, hit
+            yield images, loudness_db, hit
 
+    p = pictures.picture_size
     curve = tf.TensorSpec((batch_size, crop_frames), tf.float32)
-    p = pictures.read(long_enough[0].frames.groups[0]).shape[1]
-    return _dataset(generate, (tf.TensorSpec((batch_size, crop_frames, p, p), tf.float32), curve, curve))
+    batches = _endless(generate, (tf.TensorSpec((batch_size, crop_frames, p, p), tf.uint8), curve, curve), seed)
+    return batches.map(lambda seed, images, loudness_db, hit: (vary(images, seed), loudness_db, hit)).prefetch(4)
 
 
 def _random_crop(
@@ -305,5 +279,7 @@ def _random_crop(
     return pictures.read_clip(clip.frames, crop.start, crop.stop), clip.loudness_db[crop], clip.hit[crop]
 
 
-def _dataset(generate: Callable[[], Iterator[Any]], signature: tuple[tf.TensorSpec, ...]) -> tf.data.Dataset:
-    return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(4)
+def _endless(generate: Callable[[], Iterator[Any]], signature: tuple[tf.TensorSpec, ...], seed: int) -> tf.data.Dataset:
+    """What is generated, and before it a seed int64 [2] that no other batch has."""
+    batches = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    return batches.enumerate().map(lambda number, batch: (tf.stack([tf.cast(seed, tf.int64), number]), *batch))

@@ -8,10 +8,11 @@ import hashlib
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-Canvas = npt.NDArray[np.float32]
-Signal = npt.NDArray[np.float64]
+Canvas = np.ndarray
+"""float32 [height, width], gray levels, or what is laid over them"""
+Signal = np.ndarray
+"""float64 [time]"""
 
 
 def chance(*keys: object) -> np.random.Generator:
@@ -118,7 +119,7 @@ def wander(random: np.random.Generator, duration_s: float, pace_s: tuple[float, 
     Returns:
       Times in seconds and levels, both float64 [n]; see `level_at`.
     """
-    times = np.cumsum(random.uniform(*pace_s, 2 + int(duration_s / pace_s[0]))) - pace_s[1]
+    times = np.cumsum(random.uniform(*pace_s, 6 + int(duration_s / pace_s[0]))) - pace_s[1]
     levels = random.random(len(times))
     inside = levels[: max(np.searchsorted(times, duration_s), 2)]
     return times, np.minimum(np.maximum((levels - inside.min()) / (inside.max() - inside.min()), 0), 1)

@@ -81,10 +81,10 @@ class Reeds:
     """A row of stalks in the wind."""
 
     def __init__(self, shot: Shot, random: np.random.Generator, x: float) -> None:
-        self._x = x + shot.width * np.linspace(-0.16, 0.16, 9) + random.uniform(-4, 4, 9)
-        self._length = shot.height * random.uniform(0.25, 0.55, 9)
-        self._ground, self._radius = float(shot.height), shot.height * random.uniform(0.006, 0.014)
-        self._wind = wander(random, shot.duration_s, (0.25, 0.8))
+        self._x = x + shot.width * np.linspace(-0.2, 0.2, 9) + random.uniform(-4, 4, 9)
+        self._length = shot.height * random.uniform(0.35, 0.75, 9)
+        self._ground, self._radius = float(shot.height), shot.height * random.uniform(0.008, 0.02)
+        self._wind = wander(random, shot.duration_s, (0.2, 0.6))
         self._tone = shot.tone(random, (35, 80))
 
     def draw(self, canvas: Canvas, time_s: float) -> None:
@@ -98,13 +98,13 @@ class Banner:
     """A patterned sheet that is pulled to and fro."""
 
     def __init__(self, shot: Shot, random: np.random.Generator, x: float) -> None:
-        height, width = int(shot.height * random.uniform(0.3, 0.6)), int(shot.width * random.uniform(0.16, 0.3))
-        cell = random.uniform(4, 12)
+        height, width = int(shot.height * random.uniform(0.4, 0.9)), int(shot.width * random.uniform(0.2, 0.4))
+        cell = random.uniform(4, 9)
         pattern = cloth(random, (height, width), (cell, cell * random.uniform(0.6, 2)))
-        self._sheet = shot.tone(random, (15, 40)) + (pattern - 0.5) * random.uniform(50, 110)
-        self._x, self._y = x - width / 2, shot.height * random.uniform(0.05, 0.4)
-        self._reach = random.uniform(10, 45)
-        self._across, self._down = (wander(random, shot.duration_s, (0.3, 1.1)) for _ in range(2))
+        self._sheet = shot.tone(random, (15, 40)) + (pattern - 0.5) * random.uniform(80, 160)
+        self._x, self._y = x - width / 2, shot.height * random.uniform(0.02, 0.3)
+        self._reach = random.uniform(30, 110)
+        self._across, self._down = (wander(random, shot.duration_s, (0.25, 0.8)) for _ in range(2))
 
     def draw(self, canvas: Canvas, time_s: float) -> None:
         """Paints it as it is at `time_s`."""

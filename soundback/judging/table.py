@@ -1,0 +1,128 @@
+"""The evaluation table: every row scored on the same held-out videos, with intervals and paired differences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from soundback.judging.intervals import DIGITS, Bootstrap, Interval
+from soundback.judging.metrics import ONSET_WINDOWS_MS, frechet_distances, kernel_distances
+from soundback.judging.rows import ROWS
+from soundback.judging.trials import (
+    Heard,
+    Scores,
+    Trial,
+    embeddings_by_video,
+    mean_by_video,
+    score_sound,
+    score_watching,
+)
+
+CLIP_COLUMNS = (
+    "category_accuracy",
+    *(f"onset_{name}_{window_ms}ms" for window_ms in ONSET_WINDOWS_MS for name in ("precision", "recall", "f1")),
+    "loudness_correlation",
+    "loudness_error_db",
+    "bits_per_sample",
+)
+SET_COLUMNS = {"frechet_distance": frechet_distances, "kernel_distance": kernel_distances}
+COLUMNS = (*CLIP_COLUMNS[:-1], *SET_COLUMNS, CLIP_COLUMNS[-1])
+
+TIMING = ("onset_f1_100ms", "loudness_correlation")
+CLAIMS = (
+    ("local_predicted", "category_only", (*TIMING, "category_accuracy")),
+    ("local_predicted", "same_category_swap", TIMING),
+    ("local_predicted", "nearest_onset_paste", TIMING),
+    ("local_predicted", "local_true", (*TIMING, "category_accuracy")),
+)
+"""Which row minus which other, in which columns, is worth a paired interval."""
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The table, and what it was made of.
+
+    Attributes:
+      evaluation: as written to evaluation.json.
+      clips: scores of each row and each trial, {row: [scores]}; empty scores where a row lacks the trial.
+      watching: scores of each trial's predicted cue sheet.
+    """
+
+    evaluation: dict[str, Any]
+    clips: dict[str, list[Scores]]
+    watching: list[Scores]
+
+
+def build_table(
+    trials: list[Trial],
+    heard: Mapping[str, Mapping[int, Heard]],
+    bits: Mapping[str, Sequence[float | None]],
+    training_embeddings: Sequence[np.ndarray],
+    bootstrap: Bootstrap,
+) -> Results:
+    """Scores everything that was heard.
+
+    Args:
+      trials: the held-out clips.
+      heard: {row: {index of the trial: what is heard}}; "real" must be complete.
+      bits: {row: bits per sample of each trial's real sound, under the row's cues}; rows without are null.
+      training_embeddings: the judge's embedding of real training sound, one array per video.
+      bootstrap: how the intervals are drawn.
+    """
+    clips = {row: _score_row(trials, heard["real"], heard[row], bits.get(row)) for row in ROWS if row in heard}
+    means = {row: mean_by_video(trials, scores) for row, scores in clips.items()}
+    rows = {
+        row: _cells(means[row], embeddings_by_video(trials, heard[row]), training_embeddings, bootstrap)
+        for row in clips
+    }
+    watching = [score_watching(trial) for trial in trials]
+    evaluation = {
+        "n_videos": len({trial.video_id for trial in trials}),
+        "watching": {column: _mean(list(by.values())) for column, by in mean_by_video(trials, watching).items()},
+        "rows": rows,
+        "paired": _paired(means, bootstrap),
+    }
+    return Results(evaluation, clips, watching)
+
+
+def _score_row(
+    trials: list[Trial], real: Mapping[int, Heard], heard: Mapping[int, Heard], bits: Sequence[float | None] | None
+) -> list[Scores]:
+    scores: list[Scores] = []
+    for index, trial in enumerate(trials):
+        known = score_sound(trial, heard[index], real[index]) if index in heard else {}
+        scores.append(known | {"bits_per_sample": bits[index] if bits else None} if known else {})
+    return scores
+
+
+def _cells(
+    means: Mapping[str, Mapping[str, float | None]],
+    embeddings: Sequence[np.ndarray],
+    training_embeddings: Sequence[np.ndarray],
+    bootstrap: Bootstrap,
+) -> dict[str, Any]:
+    cells = {column: bootstrap.mean(list(means.get(column, {}).values())) for column in CLIP_COLUMNS}
+    for column, distances in SET_COLUMNS.items():
+
+        def of_counts(counts: np.ndarray, distances: Any = distances) -> np.ndarray:
+            return distances(training_embeddings, embeddings, counts)
+
+        known = len(embeddings) and len(training_embeddings)
+        cells[column] = bootstrap.statistic(len(embeddings), of_counts) if known else Interval(None, None, None, 0)
+    return {column: cells[column].cell() for column in COLUMNS}
+
+
+def _paired(means: Mapping[str, Mapping[str, Mapping[str, float | None]]], bootstrap: Bootstrap) -> dict[str, Any]:
+    return {
+        f"{first}_minus_{second}": {
+            column: bootstrap.paired(means[first][column], means[second][column]).cell() for column in columns
+        }
+        for first, second, columns in CLAIMS
+        if means.get(first) and means.get(second)
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(float(np.mean(known)), DIGITS) if known else None

@@ -1,0 +1,256 @@
+"""Sounds and their measured cues, cut into the windows that the WaveNet learns from.
+
+Per clip only its curves stay in memory (8 bytes a frame, 0.7 MB per hour at 25 frames per second); a window's samples
+are read from the wav when they are needed, which takes a fraction of a millisecond. What lies outside a clip is silence
+of which no cue says anything: zeros, the same that the sampler starts from.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import tensorflow as tf
+from scipy.ndimage import uniform_filter1d
+
+from soundback.cues import CueSheet, Segment, conditioning, measure_curves, measure_hit_scale
+from soundback.dataset import Clip
+from soundback.errors import DataContractError
+from soundback.media.audio import mu_law_encode, read_wav
+from soundback.params import Cues, WaveNet
+from soundback.sounding.sampler import SILENCE
+from soundback.sounding.wavenet import CUE_CONTEXT, Window
+
+PERTURBATION_MARGIN = 3
+"""Frames on each side of a window whose curves reach into it: two by smoothing, one more by the rise of loudness."""
+
+HIT_MOVES, HIT_MOVE_CHANCES = (-1, 0, 1), (0.2, 0.6, 0.2)
+"""Frames by which a hit in training is beside the true one, as a predicted hit would be."""
+
+HIT_WEAKEST = 0.7
+"""A hit in training is heard at this share of its strength, up to all of it."""
+
+Batch = dict[str, np.ndarray]
+"""previous: int32 [batch, n_inputs]; cues: float32 [batch, n_cue_frames, n_cues]; targets: int32 [batch, n_outputs]."""
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """How the true curves are measured.
+
+    Attributes:
+      sample_rate: Hz, of the wavs.
+      hop: samples per frame.
+      cues: windows, floor and threshold.
+      hit_scale: onset strength that counts as a hit of 1.
+    """
+
+    sample_rate: int
+    hop: int
+    cues: Cues
+    hit_scale: float
+
+    @classmethod
+    def of(cls, clips: Iterable[Clip], *, sample_rate: int, hop: int, cues: Cues) -> "Hearing":
+        """Measures the hit scale over these clips, the training split's."""
+        waveforms = (read_wav(clip.path) for clip in clips)
+        scale = measure_hit_scale(waveforms, sample_rate=sample_rate, hop=hop, params=cues)
+        return cls(sample_rate, hop, cues, scale)
+
+
+@dataclass(frozen=True, eq=False)
+class CuedClip:
+    """A sound on disk and what its cue sheet would say.
+
+    Attributes:
+      path: wav file.
+      category: display name; it sounds all the time.
+      frame_rate: per second.
+      hop: samples per frame.
+      loudness_db: float32 [n_frames], as measured.
+      hit: float32 [n_frames], as measured.
+    """
+
+    path: Path
+    category: str
+    frame_rate: int
+    hop: int
+    loudness_db: np.ndarray
+    hit: np.ndarray
+
+    @property
+    def n_frames(self) -> int:
+        """Whole frames; samples after the last one are never used."""
+        return len(self.loudness_db)
+
+    def read_classes(self, first: int, last: int) -> np.ndarray:
+        """Samples [first, last) as mu-law classes, int32; in front of the clip there is silence."""
+        waveform, _ = soundfile.read(self.path, start=max(0, first), stop=last, dtype="float32")
+        return np.pad(mu_law_encode(waveform), (max(0, -first), 0), constant_values=SILENCE)
+
+    def window_cues(
+        self, first: int, last: int, categories: Sequence[str], told: "Telling | None" = None
+    ) -> np.ndarray:
+        """What the network hears over frames [first, last), which may begin before the clip and end after it.
+
+        Args:
+          first: frame, may be negative.
+          last: frame after the window.
+          categories: the model's categories.
+          told: how the true cues are altered; without it, not at all.
+
+        Returns:
+          float32 [last - first, n_cues].
+        """
+        begin = max(0, first - PERTURBATION_MARGIN)
+        end = min(self.n_frames, last + PERTURBATION_MARGIN)
+        told = told or Telling()
+        loudness_db, hit = told.perturb(self.loudness_db[begin:end], self.hit[begin:end])
+        whole = Segment(0.0, (end - begin) / self.frame_rate, self.category, told.confidence)
+        sheet = CueSheet(self.frame_rate, (whole,), loudness_db, hit)
+        features = conditioning(sheet, categories, with_curves=told.with_curves)
+        inside = features[max(first, 0) - begin : min(last, self.n_frames) - begin]
+        return np.pad(inside, ((max(0, -first), max(0, last - self.n_frames)), (0, 0)))
+
+
+def _unaltered(loudness_db: np.ndarray, hit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return loudness_db, hit
+
+
+@dataclass(frozen=True)
+class Telling:
+    """How cues are told to the network; by default as they are.
+
+    Attributes:
+      confidence: of the category.
+      with_curves: whether loudness and hits are told at all.
+      perturb: alters loudness_db and hit.
+    """
+
+    confidence: float = 1.0
+    with_curves: bool = True
+    perturb: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] = _unaltered
+
+    @classmethod
+    def as_predicted(cls, params: WaveNet, generator: np.random.Generator) -> "Telling":
+        """As a spotter and a classifier would tell them: a little wrong; a share of the time, the category alone."""
+
+        def perturb(loudness_db: np.ndarray, hit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return blur_loudness(loudness_db, params.cue_noise_db, generator), move_hits(hit, generator)
+
+        confidence = float(generator.uniform(params.confidence_low, 1.0))
+        return cls(confidence, bool(generator.random() >= params.cue_dropout), perturb)
+
+
+def blur_loudness(loudness_db: np.ndarray, noise_db: float, generator: np.random.Generator) -> np.ndarray:
+    """Smooths a loudness curve over one, three or five frames, shifts it as a whole and adds noise without jitter.
+
+    Args:
+      loudness_db: float32 [n_frames].
+      noise_db: dB, standard deviation of the shift, and of the noise.
+      generator: draws.
+    """
+    smooth = uniform_filter1d(loudness_db, int(generator.choice((1, 3, 5))), mode="nearest")
+    noise = uniform_filter1d(generator.normal(size=len(smooth)), 3, mode="nearest") * np.sqrt(3)
+    return (smooth + noise_db * (generator.normal() + noise)).astype(np.float32)
+
+
+def move_hits(hit: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Moves each hit by up to a frame and weakens it by up to 30 %.
+
+    Args:
+      hit: float32 [n_frames].
+      generator: draws.
+    """
+    moved = np.zeros_like(hit)
+    places = np.flatnonzero(hit)
+    to = np.clip(places + generator.choice(HIT_MOVES, len(places), p=HIT_MOVE_CHANCES), 0, len(hit) - 1)
+    np.maximum.at(moved, to, hit[places] * generator.uniform(HIT_WEAKEST, 1.0, len(places)).astype(np.float32))
+    return moved
+
+
+def cue_clips(clips: Iterable[Clip], hearing: Hearing) -> list[CuedClip]:
+    """Measures the curves of all clips."""
+    return [_cue_clip(clip, hearing) for clip in clips]
+
+
+def _cue_clip(clip: Clip, hearing: Hearing) -> CuedClip:
+    curves = measure_curves(
+        read_wav(clip.path),
+        sample_rate=hearing.sample_rate,
+        hop=hearing.hop,
+        params=hearing.cues,
+        hit_scale=hearing.hit_scale,
+    )
+    return CuedClip(clip.path, clip.label, hearing.sample_rate // hearing.hop, hearing.hop, *curves)
+
+
+def read_window(
+    clip: CuedClip, start: int, window: Window, categories: Sequence[str], told: Telling | None = None
+) -> Batch:
+    """Reads what the network needs to say something about frames [start, start + window.n_frames) of a clip.
+
+    Returns:
+      A `Batch` without its first axis.
+    """
+    first_frame, last_frame = start - window.history_frames, start + window.n_frames
+    # One sample more in front: position i of the input holds the class before sample i.
+    classes = clip.read_classes(first_frame * clip.hop - 1, last_frame * clip.hop)
+    return {
+        "previous": classes[:-1],
+        "cues": clip.window_cues(first_frame - CUE_CONTEXT, last_frame + CUE_CONTEXT, categories, told),
+        "targets": classes[-window.n_outputs :],
+    }
+
+
+def training_batches(
+    clips: Sequence[CuedClip], window: Window, categories: Sequence[str], params: WaveNet
+) -> tf.data.Dataset:
+    """Endless batches of random windows; every window of every clip is equally likely.
+
+    Args:
+      clips: of the training split.
+      window: how much is heard and learned from at once.
+      categories: the model's categories.
+      params: batch size, seed, and how cues are perturbed.
+
+    Raises:
+      DataContractError: when no clip is as long as the window.
+    """
+    clips = [clip for clip in clips if clip.n_frames >= window.n_frames]
+    if not clips:
+        raise DataContractError(
+            f"No training clip is {window.n_frames} frames long. Lower wavenet.crop_frames, or keep longer clips."
+        )
+    ends = np.cumsum([clip.n_frames - window.n_frames + 1 for clip in clips])
+
+    def draw() -> Iterator[Batch]:
+        generator = np.random.default_rng(params.seed)
+        while True:
+            windows = []
+            for place in generator.integers(ends[-1], size=params.batch_size):
+                index = int(np.searchsorted(ends, place, side="right"))
+                start = int(place - (ends[index - 1] if index else 0))
+                told = Telling.as_predicted(params, generator)
+                windows.append(read_window(clips[index], start, window, categories, told))
+            yield _stack(windows)
+
+    n_cues = read_window(clips[0], 0, window, categories)["cues"].shape[1]
+    signature = {
+        "previous": tf.TensorSpec((params.batch_size, window.n_inputs), tf.int32),
+        "cues": tf.TensorSpec((params.batch_size, window.n_cue_frames, n_cues), tf.float32),
+        "targets": tf.TensorSpec((params.batch_size, window.n_outputs), tf.int32),
+    }
+    return tf.data.Dataset.from_generator(draw, output_signature=signature).prefetch(8)
+
+
+def validation_windows(clips: Sequence[CuedClip], window: Window, categories: Sequence[str]) -> Iterator[Batch]:
+    """All windows of all clips side by side, cues as they are, one window in a batch."""
+    for clip in clips:
+        for start in range(0, clip.n_frames - window.n_frames + 1, window.n_frames):
+            yield _stack([read_window(clip, start, window, categories)])
+
+
+def _stack(windows: Sequence[Batch]) -> Batch:
+    return {name: np.stack([window[name] for window in windows]) for name in windows[0]}

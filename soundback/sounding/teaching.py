@@ -1,0 +1,124 @@
+"""Teaches a WaveNet on real sounds and their measured cues, and says how well it learned."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from soundback import training
+from soundback.cues import N_CURVE_FEATURES
+from soundback.dataset import Clip
+from soundback.errors import DataContractError
+from soundback.params import WaveNet
+from soundback.progress import Progress, no_progress
+from soundback.sounding.baselines import Baselines
+from soundback.sounding.clips import Batch, CuedClip, Hearing, cue_clips, training_batches, validation_windows
+from soundback.sounding.wavenet import Window, bits_per_sample, build_wavenet, start_at_histogram
+
+log = logging.getLogger(__name__)
+
+VALIDATIONS = 8
+"""How often the learning curve is measured."""
+
+VALIDATION_FRAMES = 25
+"""Frames per validation window; more of them would spare history, and take more memory."""
+
+WATCHED_WINDOWS = 24
+"""Validation windows behind the learning curve and the choice of the best weights; the metrics use all."""
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a training brought.
+
+    Attributes:
+      model: with its best weights.
+      fit: the learning curve.
+      metrics: bits_per_sample, those of the baselines, and what became of the budget.
+      card: what goes into the model file.
+    """
+
+    model: keras.Model
+    fit: training.Fit
+    metrics: dict[str, Any]
+    card: dict[str, Any]
+
+
+def teach(clips: Sequence[Clip], hearing: Hearing, *, params: WaveNet, progress: Progress = no_progress) -> Taught:
+    """Trains on the train split and keeps the weights that do best on the validation split.
+
+    Args:
+      clips: of all labels and splits; the test split is not touched.
+      hearing: how the true cues are measured.
+      params: network, budget, and how cues are perturbed.
+      progress: called after every step.
+
+    Raises:
+      DataContractError: when a split has no clip long enough to learn from.
+    """
+    keras.utils.set_random_seed(params.seed)
+    categories = sorted({clip.label for clip in clips})
+    train, validation = (_cued(clips, split, hearing) for split in ("train", "validation"))
+    baselines = Baselines.fit(train)
+    model = build_wavenet(params, len(categories) + N_CURVE_FEATURES, hearing.hop)
+    start_at_histogram(model, baselines.counts.sum(axis=0))
+    window = Window.of(params, hop=hearing.hop, n_frames=params.crop_frames)
+    shortest = min(clip.n_frames for clip in validation)
+    listening = replace(window, n_frames=min(VALIDATION_FRAMES, shortest))
+    windows = list(validation_windows(validation, listening, categories))
+    watched = windows[:: -(-len(windows) // WATCHED_WINDOWS)]
+    fit = training.fit(
+        model,
+        bits_per_sample,
+        training_batches(train, window, categories, params),
+        lambda each: mean_bits(each, watched),
+        params=params,
+        recipe=training.Recipe(
+            validate_every=max(1, params.steps // VALIDATIONS),
+            clip_norm=params.clip_norm,
+            beta_2=params.beta_2,
+            ema_decay=params.ema_decay,
+        ),
+        progress=progress,
+    )
+    metrics = {
+        "bits_per_sample": mean_bits(model, windows),
+        **baselines.measure(validation, listening.n_frames),
+        "n_clips": len(validation),
+        **fit.budget(),
+    }
+    return Taught(model, fit, metrics, _card(categories, train, hearing, params))
+
+
+def mean_bits(model: keras.Model, windows: Sequence[Batch]) -> float:
+    """Bits per sample over windows of equal length."""
+    return float(np.mean([bits_per_sample(model, window, False) for window in windows]))
+
+
+def _cued(clips: Sequence[Clip], split: str, hearing: Hearing) -> list[CuedClip]:
+    cued = cue_clips((clip for clip in clips if clip.split == split), hearing)
+    if not cued:
+        raise DataContractError(
+            f"No clip of the {split} split has usable sound. Keep more videos (dataset.videos_per_label), "
+            f"or give the split a larger share."
+        )
+    return cued
+
+
+def _card(categories: Sequence[str], train: Sequence[CuedClip], hearing: Hearing, params: WaveNet) -> dict[str, Any]:
+    return {
+        "kind": "wavenet",
+        "categories": list(categories),
+        "sample_rate": hearing.sample_rate,
+        "frame_rate": hearing.sample_rate // hearing.hop,
+        "hop": hearing.hop,
+        "receptive_field": params.receptive_field,
+        "loudness_low_db": float(min(clip.loudness_db.min() for clip in train)),
+        "loudness_high_db": float(max(clip.loudness_db.max() for clip in train)),
+        "hit_scale": hearing.hit_scale,
+        "cues": hearing.cues.model_dump(mode="json"),
+        "params": params.model_dump(mode="json"),
+    }

@@ -1,0 +1,74 @@
+"""Strips the sound of the downloaded clips, brings it to one loudness and stores it as mono wav."""
+
+import logging
+import sys
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+from soundback import schemas
+from soundback.errors import MediaError
+from soundback.executors import open_executor
+from soundback.media import audio, ffmpeg
+from soundback.media.outputs import whole_folder
+from soundback.params import Audio, load_params
+from soundback.progress import show_progress
+from stages import stage_process
+
+log = logging.getLogger(__name__)
+
+
+def extract_audio(videos: Path, sounds: Path, *, params: Audio) -> None:
+    """Writes a wav file for each clip with usable sound, and a `schemas.AUDIO` row for every clip that downloaded."""
+    downloads = schemas.read_table(videos / "downloads.parquet", schemas.DOWNLOADS).to_pylist()
+    clips = sorted((row for row in downloads if row["status"] == "ok"), key=_order)
+    with whole_folder(sounds) as folder, open_executor() as executor, show_progress("Extracting sound") as progress:
+        rows = []
+        for row in executor.map(partial(_extract, videos=videos, folder=folder, params=params), clips):
+            rows.append(row)
+            progress(len(rows), len(clips))
+        schemas.write_table(rows, schemas.AUDIO, folder / "audio.parquet")
+    counts = Counter(str(row["status"]) for row in rows)
+    failed = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()) if status != "ok")
+    log.info("%d of %d clips have usable sound%s", counts["ok"], len(rows), f"; not: {failed}" if failed else "")
+
+
+def _order(row: dict[str, object]) -> tuple[object, object]:
+    return row["video_id"], row["clip_index"]
+
+
+def _extract(clip: dict[str, object], *, videos: Path, folder: Path, params: Audio) -> dict[str, object]:
+    """Writes the sound of one clip if it is of use; returns its row."""
+    row = {name: clip[name] for name in ("video_id", "clip_index", "label", "split")}
+    path = videos / str(clip["path"])
+    try:
+        waveform = ffmpeg.read_waveform(path, sample_rate=params.sample_rate)
+    except MediaError as error:
+        # The folder may be anywhere; the table must be the same everywhere.
+        reason = str(error).replace(str(path), path.name)
+        return row | {"status": "no_audio" if error.status == "no_audio" else "corrupt", "reason": reason}
+    duration_s = len(waveform) / params.sample_rate
+    if duration_s < params.min_duration_s:
+        reason = f"{duration_s:.2f} s of sound; audio.min_duration_s asks for {params.min_duration_s:g} s."
+        return row | {"status": "too_short", "reason": reason}
+    silence = audio.silence_share(waveform, sample_rate=params.sample_rate, silence_db=params.silence_db)
+    if silence == 1:
+        return row | {"status": "silent", "reason": f"Never louder than {params.silence_db:g} dBFS."}
+    normalised = audio.normalise(waveform, params)
+    name = f"{clip['video_id']}_{clip['clip_index']:02d}.wav"
+    audio.write_wav(folder / name, normalised.waveform, params.sample_rate)
+    return row | {
+        "status": "ok",
+        "path": name,
+        "sample_rate": params.sample_rate,
+        "n_samples": len(waveform),
+        "loudness_lufs_in": normalised.loudness_lufs_in,
+        "gain_db": normalised.gain_db,
+        "gain_limited_by": normalised.gain_limited_by,
+        "silence_share": silence,
+    }
+
+
+if __name__ == "__main__":
+    with stage_process():
+        extract_audio(*map(Path, sys.argv[1:]), params=load_params().audio)

@@ -1,0 +1,78 @@
+"""Cuts the downloaded clips into grayscale frames and packs them into Parquet shards."""
+
+import logging
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+from soundback import schemas
+from soundback.errors import MediaError
+from soundback.executors import open_executor
+from soundback.media import ffmpeg, shards
+from soundback.params import Frames, load_params
+from soundback.progress import show_progress
+from stages import stage_process
+
+log = logging.getLogger(__name__)
+
+
+def extract_frames(videos: Path, frames: Path, *, params: Frames) -> None:
+    """Writes shards of `schemas.FRAMES` rows, clips in the order of their ids.
+
+    A clip that cannot be decoded is left out and named in the log: the table of frames has no place for its reason.
+    """
+    downloads = schemas.read_table(videos / "downloads.parquet", schemas.DOWNLOADS).to_pylist()
+    clips = sorted((row for row in downloads if row["status"] == "ok"), key=_order)
+    # Workers write each clip to shards of its own; packed in the order of ids, the bytes do not depend on the workers.
+    parts = frames.with_name(f".{frames.name}.clips")
+    shutil.rmtree(parts, ignore_errors=True)
+    folders = [parts / f"{number:06d}" for number in range(len(clips))]
+    try:
+        left_out = _extract_all(clips, folders, videos, params)
+        shards.merge_shards(folders, frames, params=params)
+    finally:
+        shutil.rmtree(parts, ignore_errors=True)
+    n_frames = sum(row_group.n_frames for row_group in shards.list_row_groups(frames))
+    log.info("%d frames of %d clips; clips left out: %d", n_frames, len(clips) - len(left_out), len(left_out))
+    for reason in left_out:
+        log.warning("Left out: %s", reason)
+
+
+def _extract_all(clips: list[dict[str, object]], folders: list[Path], videos: Path, params: Frames) -> list[str]:
+    """Cuts each clip into its folder; returns why some could not be."""
+    left_out = []
+    with open_executor() as executor, show_progress("Extracting frames") as progress:
+        reasons = executor.map(partial(_extract, videos=videos, params=params), clips, folders)
+        for done, reason in enumerate(reasons, start=1):
+            left_out += [reason] if reason else []
+            progress(done, len(clips))
+    return left_out
+
+
+def _order(row: dict[str, object]) -> tuple[object, object]:
+    return row["video_id"], row["clip_index"]
+
+
+def _extract(row: dict[str, object], folder: Path, *, videos: Path, params: Frames) -> str | None:
+    """Cuts one clip into shards of its own; returns the reason if it cannot be decoded."""
+    try:
+        frames = ffmpeg.read_frames(
+            videos / str(row["path"]), frame_rate=params.frame_rate, size=params.size, fit=params.fit
+        )
+        clip = shards.ClipFrames(
+            video_id=str(row["video_id"]),
+            clip_index=int(str(row["clip_index"])),
+            label=str(row["label"]),
+            split=str(row["split"]),
+            frames=frames,
+        )
+        shards.write_shards([clip], folder, params=params)
+    except MediaError as error:
+        return str(error)
+    return None
+
+
+if __name__ == "__main__":
+    with stage_process():
+        extract_frames(*map(Path, sys.argv[1:]), params=load_params().frames)

@@ -1,0 +1,61 @@
+"""Trains the classifier: what is seen, from one frame."""
+
+import csv
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from soundback import training
+from soundback.dataset import frame_shards
+from soundback.media.outputs import whole_folder
+from soundback.params import Classifier, Frames, load_params
+from soundback.progress import show_progress
+from soundback.watching import classifier
+from stages import stage_process
+
+log = logging.getLogger(__name__)
+
+
+def train_classifier(
+    frames: Path,
+    model: Path,
+    metrics: Path,
+    plots: Path,
+    *,
+    params: Classifier,
+    stored: Frames,
+    labels: Mapping[str, str],
+) -> None:
+    """Trains on the frames of all labels; writes the model, its metrics, its learning curve and its confusions.
+
+    Args:
+      frames: folder of all labels' shards.
+      model: .keras file to write.
+      metrics: JSON file to write.
+      plots: folder to write: curve.csv, confusion.csv.
+      params: network and budget.
+      stored: how the frames are stored.
+      labels: folder names and labels.
+    """
+    shards = frame_shards(frames, labels)
+    with show_progress("Training the classifier") as progress:
+        trained = classifier.train_classifier(shards, params=params, size=stored.size, progress=progress)
+    with whole_folder(plots) as folder:
+        training.write_curve(trained.fit, folder)
+        with (folder / "confusion.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([("actual", "predicted"), *trained.confusion])
+    training.write_metrics(trained.metrics, metrics)
+    training.save_model(trained.model, model, trained.card)
+    log.info(
+        "Classifier: %.0f %% of %d validation clips right (always the commonest: %.0f %%).",
+        100 * trained.metrics["accuracy"],
+        trained.metrics["n_clips"],
+        100 * trained.metrics["majority_accuracy"],
+    )
+
+
+if __name__ == "__main__":
+    with stage_process():
+        params = load_params()
+        train_classifier(*map(Path, sys.argv[1:]), params=params.classifier, stored=params.frames, labels=params.labels)

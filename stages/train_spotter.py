@@ -1,0 +1,92 @@
+"""Trains the spotter: when it sounds and how loud, from consecutive frames."""
+
+import csv
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from soundback import training
+from soundback.dataset import audio_clips, frame_shards
+from soundback.media.outputs import whole_folder
+from soundback.params import Frames, Spotter, load_params
+from soundback.progress import show_progress
+from soundback.watching import spotter
+from stages import stage_process
+
+log = logging.getLogger(__name__)
+
+
+def train_spotter(
+    frames: Path,
+    audio: Path,
+    model: Path,
+    metrics: Path,
+    plots: Path,
+    *,
+    params: Spotter,
+    stored: Frames,
+    hearing: spotter.Hearing,
+    labels: Mapping[str, str],
+) -> None:
+    """Trains on the frames and the sound of all labels; writes the model, its metrics and its plots.
+
+    Args:
+      frames: folder of all labels' shards.
+      audio: folder of all labels' wavs.
+      model: .keras file to write.
+      metrics: JSON file to write.
+      plots: folder to write: curve.csv, loudness.csv, loudness.png.
+      params: network and budget.
+      stored: how the frames are stored.
+      hearing: how the truth is measured.
+      labels: folder names and labels.
+    """
+    shards, sounds = frame_shards(frames, labels), audio_clips(audio, labels)
+    with show_progress("Training the spotter") as progress:
+        trained = spotter.train_spotter(
+            shards, sounds, params=params, hearing=hearing, size=stored.size, progress=progress
+        )
+    with whole_folder(plots) as folder:
+        training.write_curve(trained.fit, folder)
+        write_loudness(trained.curves, hearing.frame_rate, folder)
+    training.write_metrics(trained.metrics, metrics)
+    training.save_model(trained.model, model, trained.card)
+    log.info(
+        "Spotter, on %(n_clips)d validation clips: loudness off by %(loudness_error_db).1f dB, "
+        "correlation %(loudness_correlation)s, hit F1 at 100 ms %(hit_f1_100ms)s.",
+        trained.metrics,
+    )
+
+
+def write_loudness(curves: Sequence[spotter.LoudnessCurves], frame_rate: int, folder: Path) -> None:
+    """Writes measured and predicted loudness side by side, as numbers and as a picture."""
+    figure = Figure(figsize=(8, 1.8 * len(curves)), layout="constrained")
+    with (folder / "loudness.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["label", "video_id", "time_s", "measured_db", "predicted_db"])
+        for curve, axes in zip(curves, figure.subplots(len(curves), squeeze=False)[:, 0], strict=True):
+            times_s = [index / frame_rate for index in range(len(curve.measured_db))]
+            for row in zip(times_s, curve.measured_db, curve.predicted_db, strict=True):
+                writer.writerow([curve.label, curve.video_id, *(f"{value:.2f}" for value in row)])
+            axes.plot(times_s, curve.measured_db, label="measured on the sound")
+            axes.plot(times_s, curve.predicted_db, label="seen in the frames")
+            axes.set(title=f"{curve.label}, video {curve.video_id}", ylabel="dBFS")
+    figure.axes[0].legend(loc="lower right")
+    figure.axes[-1].set_xlabel("seconds")
+    figure.savefig(folder / "loudness.png", dpi=80, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    with stage_process():
+        params = load_params()
+        hearing = spotter.Hearing(params.audio.sample_rate, params.frames.frame_rate, params.cues)
+        train_spotter(
+            *map(Path, sys.argv[1:]),
+            params=params.spotter,
+            stored=params.frames,
+            hearing=hearing,
+            labels=params.labels,
+        )

@@ -1,0 +1,74 @@
+"""Trains the WaveNet: from cues to waveform."""
+
+import logging
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+from soundback import training
+from soundback.dataset import audio_clips
+from soundback.params import Audio, Cues, Frames, WaveNet, load_params
+from soundback.progress import show_progress
+from soundback.sounding.clips import Hearing
+from soundback.sounding.teaching import teach
+from stages import stage_process
+
+log = logging.getLogger(__name__)
+
+
+def train_wavenet(
+    audio: Path,
+    model: Path,
+    metrics: Path,
+    plots: Path,
+    *,
+    params: WaveNet,
+    sound: Audio,
+    stored: Frames,
+    cues: Cues,
+    labels: Collection[str],
+) -> None:
+    """Trains on the sound of all labels; writes the model, its metrics and its learning curve.
+
+    Args:
+      audio: folder of all labels' wavs.
+      model: .keras file to write.
+      metrics: JSON file to write.
+      plots: folder to write curve.csv to.
+      params: network and budget.
+      sound: how the sound is stored.
+      stored: how the frames are; their rate is that of the cues.
+      cues: how the true cues are measured.
+      labels: folder names.
+    """
+    clips = audio_clips(audio, labels)
+    hearing = Hearing.of(
+        (clip for clip in clips if clip.split == "train"),
+        sample_rate=sound.sample_rate,
+        hop=sound.sample_rate // stored.frame_rate,
+        cues=cues,
+    )
+    with show_progress("Training the WaveNet") as progress:
+        taught = teach(clips, hearing, params=params, progress=progress)
+    training.write_curve(taught.fit, plots)
+    training.write_metrics(taught.metrics, metrics)
+    training.save_model(taught.model, model, taught.card)
+    log.info(
+        "WaveNet, on %(n_clips)d validation clips: %(bits_per_sample).3f bits per sample (histogram "
+        "%(histogram_bits).3f, previous sample %(previous_sample_bits).3f, linear prediction "
+        "%(linear_prediction_bits).3f).",
+        taught.metrics,
+    )
+
+
+if __name__ == "__main__":
+    with stage_process():
+        params = load_params()
+        train_wavenet(
+            *map(Path, sys.argv[1:]),
+            params=params.wavenet,
+            sound=params.audio,
+            stored=params.frames,
+            cues=params.cues,
+            labels=params.labels,
+        )

@@ -1,0 +1,138 @@
+"""Windows of sound and cues are what the whole clip holds there, and are told as predictions would tell them."""
+
+import numpy as np
+import pytest
+
+from soundback.cues import N_CURVE_FEATURES, CueSheet, Segment, conditioning
+from soundback.dataset import Clip
+from soundback.errors import DataContractError
+from soundback.media.audio import mu_law_encode, read_wav, write_wav
+from soundback.params import load_params
+from soundback.sounding.clips import (
+    Hearing,
+    Telling,
+    blur_loudness,
+    cue_clips,
+    move_hits,
+    read_window,
+    training_batches,
+    validation_windows,
+)
+from soundback.sounding.sampler import SILENCE
+from soundback.sounding.wavenet import CUE_CONTEXT, Window
+
+SAMPLE_RATE, HOP, FRAME_RATE = 2000, 80, 25
+CATEGORIES = ("Bell", "Drum")
+PARAMS = load_params()
+WINDOW = Window(HOP, history_frames=3, n_frames=5)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Knocks of growing loudness in a little noise, and noise that swells."""
+    folder, generator = tmp_path_factory.mktemp("audio"), np.random.default_rng(0)
+    time_s = np.arange(2 * SAMPLE_RATE + 33) / SAMPLE_RATE
+    knocks = sum(
+        (0.2 + 0.1 * place) * np.exp(-40 * (time_s - at)) * np.sin(900 * (time_s - at)) * (time_s >= at)
+        for place, at in enumerate((0.31, 0.83, 1.32, 1.71))
+    )
+    swell = 0.2 * np.sin(np.pi * time_s) ** 2 * generator.normal(size=len(time_s))
+    found = []
+    for label, waveform in (("Drum", knocks), ("Bell", swell)):
+        waveform = waveform + 0.001 * generator.normal(size=len(time_s))
+        path = folder / f"{label}.wav"
+        write_wav(path, waveform.astype(np.float32), SAMPLE_RATE)
+        found.append(Clip(label, 0, label, "train", path, len(waveform)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def cued(clips):
+    return cue_clips(clips, Hearing.of(clips, sample_rate=SAMPLE_RATE, hop=HOP, cues=PARAMS.cues))
+
+
+def test_a_window_is_a_slice_of_the_clip_with_the_sound_one_sample_late(cued):
+    clip = cued[0]
+    classes = mu_law_encode(read_wav(clip.path))
+    whole = Segment(0.0, clip.n_frames / FRAME_RATE, "Drum", 1.0)
+    told = conditioning(CueSheet(FRAME_RATE, (whole,), clip.loudness_db, clip.hit), CATEGORIES)
+    assert clip.n_frames == 50
+    for start in (7, 20, 43):
+        window = read_window(clip, start, WINDOW, CATEGORIES)
+        np.testing.assert_array_equal(window["targets"], classes[start * HOP : (start + 5) * HOP])
+        np.testing.assert_array_equal(window["previous"], classes[(start - 3) * HOP - 1 : (start + 5) * HOP - 1])
+        inside = told[start - 3 - CUE_CONTEXT : start + 5 + CUE_CONTEXT]
+        np.testing.assert_array_equal(window["cues"], inside)
+        assert window["cues"].shape == (WINDOW.n_cue_frames, len(CATEGORIES) + N_CURVE_FEATURES)
+
+
+def test_around_a_clip_there_is_silence_of_which_no_cue_says_anything(cued):
+    first = read_window(cued[0], 0, WINDOW, CATEGORIES)
+    assert set(first["previous"][: 3 * HOP + 1]) == {SILENCE}
+    assert not first["cues"][: 3 + CUE_CONTEXT].any()
+    assert first["cues"][3 + CUE_CONTEXT :].any(axis=1).all()
+    last = read_window(cued[0], 45, WINDOW, CATEGORIES)
+    assert not last["cues"][-CUE_CONTEXT:].any()
+    assert last["cues"][-CUE_CONTEXT - 1].any()
+
+
+def test_hits_are_where_the_knocks_are(cued):
+    np.testing.assert_array_equal(np.flatnonzero(cued[0].hit)[-4:], [7, 20, 33, 42])
+
+
+def test_a_clip_heard_by_its_category_alone_keeps_its_confidence(cued):
+    told = cued[1].window_cues(10, 20, CATEGORIES, Telling(confidence=0.8, with_curves=False))
+    np.testing.assert_array_equal(told, np.tile(np.float32([0.8, 0, 0, 0, 0, 0]), (10, 1)))
+
+
+def test_moved_hits_stay_within_a_frame_and_keep_most_of_their_strength():
+    hit = np.zeros(40, np.float32)
+    hit[[0, 10, 20, 39]] = 1.0, 0.5, 0.8, 0.3
+    counts = np.zeros(40)
+    generator = np.random.default_rng(1)
+    for _ in range(300):
+        moved = move_hits(hit, generator)
+        counts += moved > 0
+        places = np.flatnonzero(moved)
+        assert len(places) == 4
+        assert np.abs(places - [0, 10, 20, 39]).max() <= 1
+        assert np.all(moved[places] <= hit[[0, 10, 20, 39]])
+        assert np.all(moved[places] >= 0.69 * hit[[0, 10, 20, 39]])
+    np.testing.assert_allclose(counts[9:12] / 300, [0.2, 0.6, 0.2], atol=0.1)
+
+
+def test_blurred_loudness_is_right_on_average_and_off_by_what_was_asked():
+    generator = np.random.default_rng(2)
+    true = np.full(200, -30, np.float32)
+    off = np.stack([blur_loudness(true, 1.5, generator) for _ in range(400)]) + 30
+    assert abs(off.mean()) < 0.3
+    # A shift of the whole and a noise of its own, 1.5 dB each.
+    assert off.std() == pytest.approx(1.5 * np.sqrt(2), rel=0.1)
+    np.testing.assert_array_equal(blur_loudness(true, 0.0, generator), true)
+
+
+def test_batches_hold_perturbed_windows_of_all_clips_and_repeat_with_the_seed(cued):
+    params = PARAMS.wavenet.model_copy(update={"batch_size": 32, "cue_dropout": 0.25, "confidence_low": 0.6})
+    batches = training_batches(cued, WINDOW, CATEGORIES, params)
+    cues = np.concatenate([batch["cues"].numpy() for batch in batches.take(12)])
+    again = np.concatenate([batch["cues"].numpy() for batch in batches.take(12)])
+    np.testing.assert_array_equal(cues, again)
+    middle = cues[:, WINDOW.n_cue_frames // 2]
+    assert (middle[:, 0] > 0).mean() == pytest.approx(0.5, abs=0.1)
+    assert (middle[:, -1] == 0).mean() == pytest.approx(0.25, abs=0.1)
+    confidence = middle[:, :2].sum(axis=1)
+    assert 0.6 <= confidence.min() < 0.65
+    assert 0.95 < confidence.max() <= 1.0
+
+
+def test_validation_windows_cover_each_clip_once_as_it_is(cued):
+    windows = list(validation_windows(cued, WINDOW, CATEGORIES))
+    assert len(windows) == 2 * (50 // 5)
+    classes = np.concatenate([window["targets"][0] for window in windows])
+    expected = np.concatenate([mu_law_encode(read_wav(clip.path))[: 50 * HOP] for clip in cued])
+    np.testing.assert_array_equal(classes, expected)
+
+
+def test_clips_shorter_than_a_window_are_left_out_and_none_left_is_said(cued):
+    with pytest.raises(DataContractError, match="No training clip is 60 frames long"):
+        training_batches(cued, Window(HOP, 3, 60), CATEGORIES, PARAMS.wavenet)

@@ -1,0 +1,224 @@
+"""dvc.yaml is held to the code: what a stage imports, reads and is given, and to dvc.lock.
+
+`python -m tests.test_dvc_yaml` prints for every stage what its code dependencies should be.
+"""
+
+import ast
+import hashlib
+import inspect
+import subprocess
+import textwrap
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+import yaml
+
+from soundback.params import Params
+
+PROJECT = Path(__file__).parents[1]
+# They decide no byte of an output: a better error message or another executor retrains nothing.
+DECIDES_NO_BYTES = {"errors", "settings", "executors", "params", "progress", "lifetime"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as dvc.yaml describes it; in a branch per label, with `${key}` left in."""
+
+    name: str
+    cmd: str
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]
+    params: frozenset[str]  # sections
+
+    @property
+    def code(self) -> set[str]:
+        return {dep for dep in self.deps if not dep.startswith("data/")}
+
+    @property
+    def source(self) -> Path:
+        return PROJECT / "stages" / f"{self.name}.py"
+
+
+def read_stages() -> dict[str, Stage]:
+    described = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+    return {name: _stage(name, each.get("do", each)) for name, each in described.items()}
+
+
+def _stage(name: str, described: dict[str, Any]) -> Stage:
+    entries = [*described.get("outs", []), *described.get("metrics", []), *described.get("plots", [])]
+    outs = (next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries)
+    sections = frozenset(param.split(".")[0] for param in described.get("params", []))
+    return Stage(name, described["cmd"], tuple(described["deps"]), tuple(outs), sections)
+
+
+STAGES = read_stages()
+each_stage = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+
+
+@cache
+def imports() -> grimp.ImportGraph:
+    return grimp.build_graph("soundback", "stages", cache_dir=None)
+
+
+def imported_files(stage: Stage) -> set[str]:
+    """The project's files that a stage imports or reads, directly or not, and that may decide what comes out."""
+    module = f"stages.{stage.name}"
+    modules = {module, *imports().find_upstream_modules(module)}
+    files = {_file_of(module) for module in modules}
+    code = {file for file in files if Path(file).stem not in DECIDES_NO_BYTES and not _is_bare_package(file)}
+    return code | {template for file in code for template in _read_by_name(PROJECT / file)}
+
+
+def _read_by_name(path: Path) -> set[str]:
+    """Files beside a module that are no code and that it names, e.g. a page's template."""
+    beside = [each for each in path.parent.iterdir() if each.is_file() and each.suffix != ".py"]
+    return {str(each.relative_to(PROJECT)) for each in beside if f'"{each.name}"' in path.read_text()}
+
+
+def _file_of(module: str) -> str:
+    path = Path(*module.split("."))
+    return str(path / "__init__.py" if (PROJECT / path).is_dir() else path.with_suffix(".py"))
+
+
+def _is_bare_package(file: str) -> bool:
+    """Whether it is a package's front page: a docstring only, or what all stages share as programs."""
+    if Path(file).name != "__init__.py":
+        return False
+    return file == "stages/__init__.py" or len(ast.parse((PROJECT / file).read_text()).body) <= 1
+
+
+@each_stage
+def test_stage_declares_the_code_it_imports(stage: Stage) -> None:
+    imported = imported_files(stage)
+    assert stage.code == imported, f"dvc.yaml, stage {stage.name}: {difference(stage)}"
+
+
+def difference(stage: Stage) -> str:
+    """What to change in dvc.yaml, and the line that should stand there."""
+    imported = imported_files(stage)
+    missing, excess = sorted(imported - stage.code), sorted(stage.code - imported)
+    data = [f'"{dep}"' if "$" in dep else dep for dep in stage.deps if dep.startswith("data/")]
+    return (
+        f"to add {', '.join(missing) or 'nothing'}; to take out {', '.join(excess) or 'nothing'}; so that it says\n"
+        f"      deps: [{', '.join([*data, *sorted(imported)])}]"
+    )
+
+
+@each_stage
+def test_stage_declares_the_paths_it_is_given(stage: Stage) -> None:
+    command = stage.cmd.split()
+    assert command[:3] == ["python", "-m", f"stages.{stage.name}"]
+    given = [argument for argument in command[3:] if "/" in argument]
+    data = [dep for dep in stage.deps if dep.startswith("data/")]
+    assert given[: len(data)] == data, "inputs first, in the order of deps"
+    assert given[len(data) :] == list(stage.outs), "then outputs, in the order of outs, metrics, plots"
+
+
+@each_stage
+def test_stage_declares_the_params_it_reads(stage: Stage) -> None:
+    assert sections_read(stage.source.read_text()) == stage.params
+
+
+def sections_read(source: str) -> set[str]:
+    """The sections of params.yaml that the `__main__` block of a stage reads, derived numbers resolved."""
+    blocks = [node for node in ast.parse(source).body if isinstance(node, ast.If)]
+    nodes = [node for block in blocks for node in ast.walk(block)]
+    read = [node for node in nodes if isinstance(node, ast.Attribute) and _is_params(node.value)]
+    whole = [node for node in nodes if _is_params(node) and not any(each.value is node for each in read)]
+    names = {name for node in read for name in sections_behind(node.attr)}
+    # Handed on whole, it may read anything. `params = load_params()` itself hands nothing on.
+    assigned = [node.value for node in nodes if isinstance(node, ast.Assign)]
+    return names if all(node in assigned for node in whole) else set(Params.model_fields)
+
+
+def _is_params(node: ast.AST) -> bool:
+    called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load_params"
+    return called or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id == "params")
+
+
+def sections_behind(name: str) -> set[str]:
+    """`audio` is a section; `hop` is derived from some."""
+    if name in Params.model_fields:
+        return {name}
+    derived = ast.parse(textwrap.dedent(inspect.getsource(vars(Params)[name].func)))
+    read = [node for node in ast.walk(derived) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self"]
+    return {section for node in read for section in sections_behind(node.attr)}
+
+
+def test_a_derived_number_counts_as_the_sections_behind_it() -> None:
+    block = 'if __name__ == "__main__":\n    params = load_params()\n    stage(hop=params.hop, cues=load_params().cues)'
+    assert sections_read(block) == {"audio", "frames", "cues"}
+
+
+def test_params_handed_on_whole_count_as_all_sections() -> None:
+    block = 'if __name__ == "__main__":\n    params = load_params()\n    stage(params)'
+    assert sections_read(block) == set(Params.model_fields)
+
+
+def test_every_stage_has_its_file_and_every_file_its_stage() -> None:
+    assert set(STAGES) == {path.stem for path in (PROJECT / "stages").glob("*.py")} - {"__init__"}
+
+
+LOCK = PROJECT / "dvc.lock"
+
+
+@pytest.fixture(scope="module")
+def lock() -> dict[str, Any]:
+    if not LOCK.exists():
+        pytest.skip("nothing was built yet")
+    shown = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "params.yaml"], cwd=PROJECT, check=False)
+    if shown.returncode != 0:
+        pytest.skip("params.yaml is not as committed: dvc.lock need not fit it")
+    return dict(yaml.safe_load(LOCK.read_text())["stages"])
+
+
+@cache
+def resolved_stages() -> dict[str, Any]:
+    """The stages with `${key}` filled in, as DVC does it."""
+    from dvc.repo import Repo
+
+    with Repo(PROJECT) as repo:
+        return {stage.addressing: stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"}
+
+
+def test_dvc_lock_holds_the_stages_of_dvc_yaml_and_no_others(lock: dict[str, Any]) -> None:
+    assert set(lock) == set(resolved_stages()), "run `dvc repro`, and delete from dvc.lock what is no stage any more"
+
+
+def test_dvc_lock_fits_commands_params_and_code(lock: dict[str, Any]) -> None:
+    """The check that needs no data: what a clone holds without `dvc pull` decides whether its dvc.lock is behind."""
+    values = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    behind = []
+    for name, stage in resolved_stages().items():
+        locked = lock.get(name, {})
+        if locked.get("cmd") != stage.cmd:
+            behind.append(f"{name}: its command changed")
+        for param, value in locked.get("params", {}).get("params.yaml", {}).items():
+            if _value_at(values, param) != value:
+                behind.append(f"{name}: {param} changed in params.yaml")
+        code = {dep["path"]: dep["md5"] for dep in locked.get("deps", []) if not dep["path"].startswith("data/")}
+        if set(code) != STAGES[name.split("@")[0]].code:
+            behind.append(f"{name}: its code dependencies changed")
+        behind += [f"{name}: {path} changed" for path, md5 in code.items() if _md5(PROJECT / path) != md5]
+    assert not behind, "dvc.lock is behind; run `dvc repro` and commit it:\n" + "\n".join(behind)
+
+
+def _value_at(values: Any, name: str) -> Any:
+    for part in name.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
+
+
+def _md5(path: Path) -> str | None:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else None
+
+
+if __name__ == "__main__":
+    for each in STAGES.values():
+        if each.source.exists():
+            print(f"{each.name}: {difference(each)}")
+            print(f"      params: [{', '.join(sorted(sections_read(each.source.read_text())))}]")

@@ -1,0 +1,296 @@
+"""Files made by ffmpeg, read back: time, shape, and what is refused."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import ffmpeg as graphs
+import numpy as np
+import psutil
+import pytest
+
+from soundback.errors import MediaError
+from soundback.media import ffmpeg
+from soundback.media.audio import write_wav
+from tests.synthetic import BRIGHT, DARK, Film, clicks, tone
+
+RATE, HOP = 25, 320
+SAMPLE_RATE = RATE * HOP
+
+
+def all_frames(path: Path, *, size: int = 16, fit: str = "stretch", frame_rate: int = RATE) -> np.ndarray:
+    return np.concatenate(list(ffmpeg.read_frames(path, frame_rate=frame_rate, size=size, fit=fit)))
+
+
+def flash_frames(path: Path) -> list[int]:
+    """Frames in which a flash begins."""
+    bright = all_frames(path).mean(axis=(1, 2)) > (DARK + BRIGHT) / 2
+    return list(np.flatnonzero(np.diff(bright.astype(int), prepend=0) == 1))
+
+
+def click_frames(path: Path) -> list[int]:
+    """Frames in which most of a click's energy lies."""
+    waveform = ffmpeg.read_waveform(path, sample_rate=SAMPLE_RATE)
+    energy = np.square(waveform[: len(waveform) // HOP * HOP]).reshape(-1, HOP).sum(axis=1)
+    return list(np.flatnonzero(energy > 0.3 * energy.max()))
+
+
+def video_packets(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts"])
+def test_flash_and_click_meet_in_one_frame_in_every_container(tmp_path, suffix):
+    path = Film(events_s=(0.52, 1.2)).write(tmp_path / f"film{suffix}")
+    assert flash_frames(path) == click_frames(path) == [13, 30]
+
+
+@pytest.mark.parametrize("rate", ["12", "16", "24", "25", "30", "30000/1001", "60"])
+def test_flash_and_click_meet_in_one_frame_at_every_source_rate(tmp_path, rate):
+    numerator, _, denominator = rate.partition("/")
+    event = 11 / (int(numerator) / int(denominator or 1))  # on a picture of the source
+    path = Film(frame_rate=rate, events_s=(event,)).write(tmp_path / "film.mp4")
+    assert flash_frames(path) == click_frames(path) == [int(event * RATE + 1e-6)]
+
+
+@pytest.mark.parametrize(
+    "film",
+    [
+        Film(frame_rate="100", keep=(0, 1, 9, 40, 41, 73, 77, 110, 150, 199), events_s=(0.73,), flash_s=0.3),
+        Film(sound_late_s=0.37),
+        Film(picture_late_s=0.32),
+        Film(sound_late_s=0.2, picture_late_s=0.52),
+    ],
+    ids=["variable frame rate", "late sound", "late picture", "both late"],
+)
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_flash_and_click_meet_in_one_frame_whatever_the_time_stamps(tmp_path, film, suffix):
+    path = film.write(tmp_path / f"film{suffix}")
+    # Where both start late, the file starts with the earlier one.
+    event_s = film.events_s[0] - min(film.sound_late_s, film.picture_late_s)
+    found = flash_frames(path), click_frames(path)
+    assert found == ([int(event_s * RATE + 1e-6)],) * 2
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".ts"])
+def test_start_offset_of_the_file_counts_as_time_zero(tmp_path, suffix):
+    path = Film(starts_at_s=3.3, sound_late_s=0.1).write(tmp_path / f"film{suffix}")
+    assert ffmpeg.probe(path).start_s == pytest.approx(3.3, abs=0.05)
+    assert flash_frames(path) == click_frames(path) == [25]
+
+
+def test_frames_are_as_many_as_the_duration_asks_for_at_any_rate(tmp_path):
+    path = Film(frame_rate="30", duration_s=2.0).write(tmp_path / "film.mp4")
+    assert [len(all_frames(path, frame_rate=rate)) for rate in (4, 25, 30, 50)] == [8, 50, 60, 100]
+
+
+def test_single_picture_gives_one_frame(tmp_path):
+    path = Film(frame_rate="60", duration_s=1 / 60, has_sound=False).write(tmp_path / "film.mp4")
+    assert len(all_frames(path)) == 1
+
+
+def test_frames_do_not_depend_on_the_batch(tmp_path):
+    path = Film(events_s=(0.5, 1.1)).write(tmp_path / "film.mp4")
+    batches = list(ffmpeg.read_frames(path, frame_rate=RATE, size=16, fit="stretch", batch=7))
+    assert [len(batch) for batch in batches] == [7] * 7 + [1]
+    np.testing.assert_array_equal(np.concatenate(batches), all_frames(path))
+
+
+def test_dark_and_bright_keep_their_full_range_values(tmp_path):
+    # A limited-range picture that is only unpacked, not converted, would give 50 and 205.
+    frames = all_frames(Film().write(tmp_path / "film.mp4"))
+    assert abs(int(np.median(frames[5])) - DARK) <= 2
+    assert abs(int(np.median(frames[27])) - BRIGHT) <= 2
+
+
+def test_fit_stretches_pads_or_crops(tmp_path):
+    path = tmp_path / "wide.mp4"
+    wide = graphs.input("color=white:s=96x48:r=25:d=0.2", format="lavfi").filter(
+        "drawbox", 0, 0, 12, 48, "black", "fill"
+    )
+    ffmpeg.run(wide.output(str(path), pix_fmt="yuv420p"))
+    stretched, padded, cropped = (all_frames(path, size=48, fit=fit)[0] for fit in ("stretch", "pad", "crop"))
+    assert stretched[:, :5].max() < 40 < 200 < stretched[:, 8:].min()
+    assert padded[:11].max() < 40 < 200 < padded[14:34, 8:].min()
+    assert cropped.min() > 200
+
+
+def test_probe_and_frames_follow_the_rotation(tmp_path):
+    upright = Film(size=(64, 48)).write(tmp_path / "upright.mp4")
+    turned = Film(size=(64, 48), rotation=90).write(tmp_path / "turned.mp4")
+    assert (ffmpeg.probe(upright).width, ffmpeg.probe(upright).height) == (64, 48)
+    assert (ffmpeg.probe(turned).width, ffmpeg.probe(turned).height) == (48, 64)
+    padded = all_frames(turned, size=32, fit="pad")[0]
+    assert padded[:, :3].max() < DARK / 2 < padded[2:-2, 6:-6].min()
+
+
+def test_five_channels_and_low_rates_become_one_waveform(tmp_path):
+    path = Film().write(tmp_path / "film.mkv", **{"ac": 6, "ar": 8000})
+    waveform = ffmpeg.read_waveform(path, sample_rate=SAMPLE_RATE)
+    assert waveform.dtype == np.float32
+    assert waveform.shape == pytest.approx((2 * SAMPLE_RATE,), abs=1100)
+    assert click_frames(path) == [25]
+
+
+def test_waveform_of_a_tone_is_that_tone(tmp_path):
+    wav = tmp_path / "tone.wav"
+    write_wav(wav, tone(440, duration_s=1, sample_rate=48000), 48000)
+    waveform = ffmpeg.read_waveform(wav, sample_rate=SAMPLE_RATE)
+    np.testing.assert_allclose(waveform[200:-200], tone(440, duration_s=1, sample_rate=8000)[200:-200], atol=2e-3)
+
+
+def test_format_whitelist_alone_keeps_playlists_out(tmp_path):
+    # The second lock: whatever slips past the look at the first bytes.
+    Film().write(tmp_path / "secret.mp4")
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nsecret.mp4\n#EXT-X-ENDLIST\n")
+    node = graphs.input(f"file:{tmp_path}/list.m3u8", format_whitelist=ffmpeg.CONTAINERS).output(
+        str(tmp_path / "out.mp4")
+    )
+    with pytest.raises(MediaError, match="whitelist"):
+        ffmpeg.run(node)
+
+
+def test_video_without_sound_has_no_waveform(tmp_path):
+    path = Film(has_sound=False).write(tmp_path / "silent.mp4")
+    with pytest.raises(MediaError, match=r"silent\.mp4") as caught:
+        ffmpeg.read_waveform(path, sample_rate=8000)
+    assert caught.value.status == "no_audio"
+
+
+@pytest.mark.parametrize("name", ["-i.mp4", "a%03d.mp4", "http:x.mp4", "it's [a] film;.mp4"])
+def test_odd_names_are_names(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Film().write(Path(name))
+    assert len(all_frames(Path(name))) == 50
+    assert len(ffmpeg.read_waveform(Path(name), sample_rate=8000)) == pytest.approx(16000, abs=300)
+    ffmpeg.strip_sound(Path(name), Path(f"-{name}"))
+    assert not ffmpeg.probe(Path(f"-{name}")).has_audio
+
+
+def test_closing_frames_early_ends_ffmpeg_without_noise(tmp_path, capfd):
+    path = Film(duration_s=20.0).write(tmp_path / "film.mp4")
+    frames = ffmpeg.read_frames(path, frame_rate=RATE, size=224, fit="stretch", batch=1)
+    next(frames)
+    children = psutil.Process().children()
+    frames.close()
+    assert children
+    assert not psutil.Process().children()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are only prevented on Linux")
+def test_ffmpeg_dies_with_a_killed_reader_and_a_killed_runner(tmp_path):
+    path = Film(duration_s=4.0).write(tmp_path / "film.mp4")
+    running = (
+        "import ffmpeg; from soundback.media.ffmpeg import run; "
+        f"run(ffmpeg.input('testsrc=r=25', format='lavfi').filter('realtime').output('{tmp_path}/endless.mkv'))"
+    )
+    reading = (
+        "from pathlib import Path; import time; from soundback.media.ffmpeg import read_frames; "
+        f"frames = read_frames(Path('{path}'), frame_rate=25, size=224, fit='stretch', batch=1); "
+        "next(frames); time.sleep(60)"
+    )
+    for code in (running, reading):
+        process = subprocess.Popen([sys.executable, "-c", code])
+        children = wait_for_children(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        _, alive = psutil.wait_procs(children, timeout=5)
+        assert not alive
+
+
+def wait_for_children(pid: int) -> list[psutil.Process]:
+    for _ in range(200):
+        children = psutil.Process(pid).children()
+        if children:
+            return children
+        time.sleep(0.05)
+    raise AssertionError("it started no ffmpeg")
+
+
+def test_failure_says_what_ffmpeg_said_without_folders_or_addresses(tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"\0" * 1000)
+    with pytest.raises(MediaError, match=r"broken\.mp4") as caught:
+        ffmpeg.run(graphs.input(f"file:{broken}").output(str(tmp_path / "out.mp4")))
+    assert caught.value.status == "corrupt"
+    assert str(tmp_path) not in str(caught.value)
+    assert "0x" not in str(caught.value)
+
+
+def test_same_run_gives_the_same_bytes(tmp_path):
+    first, second = (Film().write(tmp_path / name).read_bytes() for name in ("a.mp4", "b.mp4"))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [(".mp4", ".mp4"), (".mp4", ".mkv"), (".mkv", ".mov"), (".webm", ".webm")]
+)
+def test_mux_copies_the_picture_and_replaces_the_sound(tmp_path, source, target):
+    video = Film(events_s=(0.4,)).write(tmp_path / f"film{source}")
+    wav, out = tmp_path / "new.wav", tmp_path / f"out{target}"
+    write_wav(wav, clicks([1.48], duration_s=2, sample_rate=8000), 8000)
+    ffmpeg.mux(video, wav, out)
+    assert video_packets(out) == video_packets(video)
+    assert flash_frames(out) == [10]
+    assert click_frames(out) == [37]
+    probe = ffmpeg.probe(out)
+    assert (probe.audio_codec, probe.audio_sample_rate) == ("opus" if target == ".webm" else "aac", 48000)
+    with av.open(str(out)) as container:
+        comments = {key.lower(): value for key, value in container.metadata.items()}
+    assert comments["comment"] == "synthetic sound by Soundback"
+
+
+@pytest.mark.parametrize("sound_s", [0.5, 2.0, 7.0])
+@pytest.mark.parametrize("film", [Film(), Film(picture_late_s=0.52), Film(frame_rate="30000/1001")])
+def test_sound_is_as_long_as_the_picture(tmp_path, sound_s, film):
+    video = film.write(tmp_path / "film.mp4")
+    wav, out = tmp_path / "new.wav", tmp_path / "out.mp4"
+    write_wav(wav, tone(440, duration_s=sound_s, sample_rate=8000), 8000)
+    ffmpeg.mux(video, wav, out)
+    n_frames = len(all_frames(out))
+    assert n_frames == len(all_frames(video))
+    assert len(ffmpeg.read_waveform(out, sample_rate=8000)) / HOP == pytest.approx(n_frames, abs=1)
+
+
+def test_mux_leaves_nothing_behind_when_it_fails(tmp_path):
+    video = Film().write(tmp_path / "film.mp4")
+    wav = tmp_path / "new.wav"
+    write_wav(wav, tone(440, duration_s=1, sample_rate=8000), 8000)
+    before = sorted(tmp_path.iterdir())
+    for name in ("out.webm", "out.avi", "out"):  # H.264 does not go into WebM
+        with pytest.raises(MediaError, match=name) as caught:
+            ffmpeg.mux(video, wav, tmp_path / name)
+        assert caught.value.status == "refused"
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_mux_replaces_an_output_only_when_done(tmp_path):
+    video = Film().write(tmp_path / "film.mp4")
+    out = tmp_path / "out.mp4"
+    out.write_bytes(b"the old one")
+    with pytest.raises(MediaError, match=r"no\.wav"):
+        ffmpeg.mux(video, tmp_path / "no.wav", out)
+    assert out.read_bytes() == b"the old one"
+
+
+def test_strip_sound_keeps_the_picture_untouched(tmp_path):
+    video = Film().write(tmp_path / "film.mp4")
+    out = tmp_path / "mute.mp4"
+    ffmpeg.strip_sound(video, out)
+    assert video_packets(out) == video_packets(video)
+    assert not ffmpeg.probe(out).has_audio
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_cut_keeps_picture_and_sound_together(tmp_path, suffix):
+    video = Film(duration_s=4.0, events_s=(2.6,)).write(tmp_path / "film.mp4")  # key frames every 0.4 s
+    out = tmp_path / f"cut{suffix}"
+    ffmpeg.cut(video, out, start_s=2.0, duration_s=1.0)
+    assert flash_frames(out) == click_frames(out) == [15]
+    assert ffmpeg.probe(out).duration_s == pytest.approx(1.0, abs=0.05)

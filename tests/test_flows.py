@@ -1,0 +1,270 @@
+"""The flow on toy pipelines of DVC's: one task per stage, told apart, stopped whole, one run at a time."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from prefect.artifacts import Artifact
+from prefect.settings import PREFECT_API_URL
+from prefect.states import State
+from prefect.testing.utilities import prefect_test_harness
+
+from flows import PROJECT
+from flows.pipeline import LOCK, Graph, needed, one_run_at_a_time, pipeline, read_graph, trains
+from soundback.errors import SoundbackError
+
+WRITES = "import pathlib, sys; pathlib.Path(sys.argv[-1]).write_text('done')"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "true")
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    monkeypatch.chdir(workspace)
+    shutil.copy(PROJECT / "profiles" / "smoke.yaml", "params.yaml")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], check=True)
+    return workspace
+
+
+def write_stages(**stages: tuple[str, list[str]]) -> None:
+    """Writes a dvc.yaml: NAME=(python code, upstream stages); each stage's output is the file NAME."""
+    for name, (code, _) in stages.items():
+        Path(f"{name}.py").write_text(code)
+    described = {
+        name: {"cmd": f"python {name}.py {name}", "deps": [f"{name}.py", *upstream], "outs": [name]}
+        for name, (_, upstream) in stages.items()
+    }
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": described}))
+
+
+def run(**parameters: object) -> tuple[State, dict[str, State]]:
+    """Runs the flow; gives its final state and those of its stages."""
+    state = pipeline(**parameters, return_state=True)
+    return state, _stage_states(state)
+
+
+def _stage_states(state: State) -> dict[str, State]:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    with get_client(sync_client=True) as client:
+        for _ in range(50):  # Task states reach the server through events, a little later.
+            runs = client.read_task_runs(
+                flow_run_filter=FlowRunFilter(id={"any_": [state.state_details.flow_run_id]}), limit=200
+            )
+            states = {task_run.name: task_run.state for task_run in runs}
+            if all(each.is_final() or each.name == "NotReady" for each in states.values()):
+                break
+            time.sleep(0.1)
+    return states
+
+
+def test_the_graph_is_the_one_of_dvc_yaml(project: Path) -> None:
+    write_stages(a=(WRITES, []), b=(WRITES, ["a"]), c=(WRITES, ["a", "b"]))
+    assert read_graph() == {"a": set(), "b": {"a"}, "c": {"a", "b"}}
+
+
+def test_stages_of_a_sub_pipeline_are_left_alone(project: Path) -> None:
+    write_stages(a=(WRITES, []))
+    (project / "paper").mkdir()
+    below = {"stages": {"other": {"wdir": "..", "cmd": "true", "deps": ["a"]}}}
+    (project / "paper" / "dvc.yaml").write_text(yaml.safe_dump(below))
+    assert set(read_graph()) == {"a"}
+
+
+def test_a_chosen_stage_brings_along_what_it_depends_on() -> None:
+    graph: Graph = {"a": set(), "b": {"a"}, "c": {"b"}, "d": {"a"}}
+    assert needed(graph, {"b"}) == {"a": set(), "b": {"a"}}
+
+
+def test_skipped_restored_and_run_are_told_apart(server: str, project: Path) -> None:
+    write_stages(a=(WRITES, []), b=(WRITES, ["a"]))
+    first, stages = run()
+    assert first.is_completed()
+    assert {name: state.name for name, state in stages.items()} == {"a": "Completed", "b": "Completed"}
+
+    second, stages = run()
+    assert second.message == "2 skipped"
+    assert {state.name for state in stages.values()} == {"Skipped"}
+
+    write_stages(a=(WRITES.replace("done", "changed"), []), b=(WRITES, ["a"]))
+    run()
+    write_stages(a=(WRITES, []), b=(WRITES, ["a"]))
+    _, stages = run()
+    assert {name: state.name for name, state in stages.items()} == {"a": "Restored", "b": "Restored"}
+    assert (project / "a").read_text() == "done"
+
+
+def test_force_runs_the_chosen_stage_and_not_those_it_depends_on(server: str, project: Path) -> None:
+    write_stages(a=(WRITES, []), b=(WRITES, ["a"]), c=(WRITES, []))
+    run()
+    _, stages = run(stages=["b"], force=True)
+    assert {name: state.name for name, state in stages.items()} == {"a": "Skipped", "b": "Completed"}
+
+
+def test_when_a_stage_fails_its_last_words_are_told_other_branches_go_on_and_dependants_do_not_start(
+    server: str, project: Path
+) -> None:
+    fails = "import sys; print('17 videos ready'); sys.exit('Nothing on this disk is a video. Plug in another.')"
+    write_stages(a=(fails, []), b=(WRITES, ["a"]), c=(WRITES, []), d=(WRITES, ["c"]))
+    state, stages = run()
+    assert state.is_failed()
+    assert "1 stage(s) failed: a." in state.message
+    assert "Not started, because they depend on them: b." in state.message
+    assert "Nothing on this disk is a video. Plug in another." in state.message
+    assert {name: each.name for name, each in stages.items() if name != "a"} == {
+        "b": "NotReady",
+        "c": "Completed",
+        "d": "Completed",
+    }
+    assert not (project / "b").exists()
+    assert (project / "d").exists()
+
+
+def test_an_unknown_stage_is_named_with_the_nearest_right_name(server: str, project: Path) -> None:
+    write_stages(train_wavenet=(WRITES, []), evaluate=(WRITES, []))
+    state, _ = run(stages=["train_wavnet"])
+    assert state.is_failed()
+    assert "'train_wavnet'" in state.message
+    assert "did you mean 'train_wavenet'?" in state.message
+
+
+def test_wrong_settings_are_refused_before_any_stage_starts(server: str, project: Path) -> None:
+    write_stages(a=(WRITES, []))
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("cycles:", "cycels:"))
+    state, stages = run()
+    assert state.is_failed()
+    assert "did you mean cycles?" in state.message
+    assert not stages
+
+
+def test_what_is_left_of_a_label_taken_out_is_removed_first(server: str, project: Path) -> None:
+    write_stages(a=(WRITES, []))
+    for label in ("drum", "bell"):
+        (project / "data" / "audio" / label).mkdir(parents=True)
+    assert run()[0].is_completed()
+    assert [path.name for path in (project / "data" / "audio").iterdir()] == ["drum"]
+
+
+def test_progress_becomes_an_artifact_and_not_log_lines(
+    server: str, project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    counts = "print('PROGRESS 1 4 Counting, about 3 s left'); print('PROGRESS 4 4 Counting, about 0 s left');"
+    write_stages(counted=(f"{counts}print('all counted'); {WRITES}", []))
+    run()
+    artifact = Artifact.get("counted")
+    assert artifact is not None
+    assert artifact.data == 100.0
+    assert artifact.description == "counted: Counting, about 0 s left"
+    assert "all counted" in caplog.text
+    assert "PROGRESS" not in caplog.text
+
+
+def test_two_stages_run_side_by_side_but_never_two_that_train(server: str, project: Path) -> None:
+    log = project / "log"
+    timed = (
+        "import pathlib, sys, time; log = open('log', 'a'); print('start', sys.argv[1], file=log, flush=True);"
+        f"time.sleep(1.5); print('end', sys.argv[1], file=log, flush=True); {WRITES}"
+    )
+    names = ["cut", "paint", "train_a", "train_b", "evaluate"]
+    write_stages(**{name: (timed, []) for name in names})
+    run()
+    under_way: set[str] = set()
+    most, most_training = 0, 0
+    for line in log.read_text().splitlines():
+        what, stage = line.split()
+        under_way ^= {stage}
+        assert (what == "start") == (stage in under_way)
+        most = max(most, len(under_way))
+        most_training = max(most_training, sum(map(trains, under_way)))
+    assert (most, most_training) == (2, 1)
+
+
+def test_a_second_run_is_refused_in_a_sentence_that_names_the_first(server: str, project: Path) -> None:
+    write_stages(a=(WRITES, []))
+    with one_run_at_a_time():
+        state, stages = run()
+    assert state.is_failed()
+    assert f"process {os.getpid()}, started " in state.message
+    assert not stages
+    assert run()[0].is_completed()
+
+
+def test_the_lock_names_the_last_holder_only(project: Path) -> None:
+    for _ in range(2):
+        with one_run_at_a_time():
+            assert LOCK.read_text().count("process") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_however_a_run_ends_its_stage_and_the_children_of_its_stage_end_too(
+    server: str, project: Path, number: signal.Signals
+) -> None:
+    # The stage ends with DVC through `die_with_parent`, as ours do in `stage_process`; its child as our ffmpeg does.
+    sleeps = (
+        "import os, subprocess, sys, time; from soundback.lifetime import die_with_parent; die_with_parent();"
+        "open('pids', 'a').write(f'{os.getpid()} ');"
+        "sys.argv[1:] and subprocess.Popen([sys.executable, sys.argv[0]]); time.sleep(300)"
+    )
+    write_stages(a=(sleeps, []))
+    flow = subprocess.Popen(
+        [sys.executable, "-m", "flows.pipeline"],
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "PREFECT_API_URL": server},
+        start_new_session=True,
+    )
+    pids = _wait_for_pids(project / "pids", flow)
+    tree = psutil.Process(flow.pid).children(recursive=True)
+    flow.send_signal(number)
+    flow.wait(20)
+    _, alive = psutil.wait_procs(tree, timeout=5)
+    assert not alive
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+    write_stages(a=(WRITES, []))
+    assert run()[0].is_completed(), "the workspace is ready for the next run"
+
+
+def _wait_for_pids(path: Path, flow: subprocess.Popen[bytes]) -> list[int]:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and flow.poll() is None:
+        if path.exists() and len(pids := path.read_text().split()) == 2:
+            return [int(pid) for pid in pids]
+        time.sleep(0.1)
+    pytest.fail("the stage did not start within a minute")
+
+
+def test_the_graph_of_this_project_has_a_branch_per_label_and_ends_in_evaluate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    graph = read_graph()
+    labels = yaml.safe_load((PROJECT / "params.yaml").read_text())["labels"]
+    assert {stage for stage in graph if stage.startswith("extract_audio@")} == {
+        f"extract_audio@{key}" for key in labels
+    }
+    assert set(needed(graph, {"evaluate"})) == set(graph)
+
+
+def test_the_errors_of_the_flow_are_sentences_for_the_user() -> None:
+    from flows.dvc_tasks import StageError
+    from flows.pipeline import BusyError
+
+    assert issubclass(StageError, SoundbackError)
+    assert issubclass(BusyError, SoundbackError)

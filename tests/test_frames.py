@@ -1,0 +1,176 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from soundback.dataset import FrameShards
+from soundback.errors import DataContractError, ParamsError
+from soundback.watching import frames
+from tests import watched
+
+
+def numbered(clip: int, n_frames: int) -> np.ndarray:
+    """Frames that tell by their grey which clip and which frame they are: 40 frames apart per clip."""
+    grey = 40 * clip + np.arange(n_frames)
+    return np.broadcast_to(grey[:, None, None], (n_frames, 8, 8)).astype(np.uint8)
+
+
+@pytest.fixture
+def shards(tmp_path) -> FrameShards:
+    """Six clips of two labels; the last one is of the validation split, and groups are shorter than clips."""
+    clips = [
+        (f"v{i}", "Disc" if i % 2 else "Square", "train" if i < 5 else "validation", numbered(i, 30 + i))
+        for i in range(6)
+    ]
+    watched.write_frames(clips[:3], tmp_path / "a", group_frames=16)
+    watched.write_frames(clips[3:], tmp_path / "b", group_frames=16)
+    paths = (tmp_path / "a" / "part-00000.parquet", tmp_path / "b" / "part-00000.parquet")
+    return FrameShards(paths, ("Disc", "Square"), frozenset())
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """No chance in the pictures, so that they can be known again."""
+    monkeypatch.setattr(frames, "vary", lambda pictures, seed: tf.cast(pictures, tf.float32))
+
+
+def heard(clip: frames.FrameClip) -> frames.HeardClip:
+    """Loudness and hit say the number of the frame, beyond doubt."""
+    start = 40 * int(clip.key[0][1:])
+    grey = np.arange(start, start + clip.n_frames, dtype=np.float32)
+    return frames.HeardClip(clip, grey, grey / 1000)
+
+
+@pytest.mark.parametrize("picture_size", [24, 12, 8, 4, 2])
+def test_shrinking_is_the_rounded_mean_of_each_block(picture_size):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 24, 24), np.uint8)
+    factor = 24 // picture_size
+    expected = [
+        [
+            [
+                pixels[n, factor * y : factor * (y + 1), factor * x : factor * (x + 1)].mean()
+                for x in range(picture_size)
+            ]
+            for y in range(picture_size)
+        ]
+        for n in range(3)
+    ]
+    np.testing.assert_array_equal(frames.shrink(pixels, picture_size), np.floor(np.array(expected) + 0.5))
+
+
+def test_a_picture_size_that_does_not_divide_is_refused():
+    with pytest.raises(ParamsError, match=r"picture_size \(50\) must divide frames.size \(224\)"):
+        frames.Pictures(224, 50)
+
+
+def test_clips_are_listed_by_split_with_all_their_groups_in_order(shards):
+    train = frames.list_clips(shards, "train")
+    assert [clip.key for clip in train] == [(f"v{i}", 0) for i in range(5)]
+    assert [clip.n_frames for clip in train] == [30, 31, 32, 33, 34]
+    assert [clip.key for clip in frames.list_clips(shards, "validation")] == [("v5", 0)]
+
+
+def test_ambiguous_videos_are_left_out_and_an_empty_split_is_refused(shards):
+    without = FrameShards(shards.paths, shards.categories, frozenset({"v1", "v5"}))
+    assert [clip.key[0] for clip in frames.list_clips(without, "train")] == ["v0", "v2", "v3", "v4"]
+    with pytest.raises(DataContractError, match="no clip of the validation split"):
+        frames.list_clips(without, "validation")
+
+
+def test_pictures_are_the_same_however_little_is_kept_and_no_more_is_kept(shards):
+    clips = frames.list_clips(shards, "train")
+    much, little = frames.Pictures(8, 4), frames.Pictures(8, 4, kept_bytes=40 * 16)
+    for clip in clips * 2:
+        start, stop = 7, clip.n_frames - 3
+        expected = frames.shrink(numbered(int(clip.key[0][1:]), clip.n_frames), 4)[start:stop]
+        np.testing.assert_array_equal(much.read_clip(clip, start, stop), expected)
+        np.testing.assert_array_equal(little.read_clip(clip, start, stop), expected)
+        assert sum(len(kept) for kept in little._kept.values()) <= 40
+        assert len(much.read_clip(clip)) == clip.n_frames
+    assert sum(len(kept) for kept in much._kept.values()) == sum(clip.n_frames for clip in clips)
+
+
+def test_frames_of_another_size_than_params_says_are_refused(shards):
+    with pytest.raises(DataContractError, match=r"8x8 pixels where params\.yaml says 16x16"):
+        frames.Pictures(16, 8).read_clip(frames.list_clips(shards, "train")[0])
+
+
+def test_a_batch_mixes_clips_and_every_frame_keeps_its_label(shards, plain):
+    clips = frames.list_clips(shards, "train")
+    dataset = frames.frame_batches(clips, shards.categories, frames.Pictures(8, 8), batch_size=16, seed=0)
+    seen = set()
+    for pictures, category in dataset.take(80).as_numpy_iterator():
+        grey = pictures[:, 0, 0].astype(int)
+        assert (pictures == grey[:, None, None]).all()
+        np.testing.assert_array_equal(category, 1 - grey // 40 % 2)  # even clips are squares, category 1
+        assert len(set(grey // 40)) >= 3
+        seen.update(grey)
+    assert seen == {40 * i + k for i in range(5) for k in range(30 + i)}
+
+
+def test_a_crop_is_consecutive_frames_of_one_clip_with_their_own_curves(shards, plain):
+    clips = [heard(clip) for clip in frames.list_clips(shards, "train")]
+    dataset = frames.crop_batches(clips, frames.Pictures(8, 8), crop_frames=20, batch_size=4, seed=0)
+    starts = set()
+    for pictures, loudness_db, hit in dataset.take(50).as_numpy_iterator():
+        np.testing.assert_array_equal(pictures[..., 0, 0], loudness_db)
+        np.testing.assert_allclose(hit, loudness_db / 1000)
+        np.testing.assert_array_equal(np.diff(loudness_db, axis=1), 1)
+        np.testing.assert_array_equal(loudness_db[:, 0] // 40, loudness_db[:, -1] // 40)
+        starts.update(loudness_db[:, 0])
+    assert len(starts) > 40  # of 65 places
+
+
+def test_clips_shorter_than_a_crop_are_left_out_and_none_left_is_refused(shards):
+    clips = [heard(clip) for clip in frames.list_clips(shards, "train")]
+    pictures = frames.Pictures(8, 8)
+    dataset = frames.crop_batches(clips, pictures, crop_frames=33, batch_size=2, seed=0)
+    assert {int(v // 40) for _, loudness, _ in dataset.take(10).as_numpy_iterator() for v in loudness[:, 0]} == {3, 4}
+    with pytest.raises(DataContractError, match="None of the 5 training clips has 35 frames"):
+        frames.crop_batches(clips, pictures, crop_frames=35, batch_size=2, seed=0)
+
+
+def test_the_same_seed_gives_the_same_batches(shards):
+    clips = frames.list_clips(shards, "train")
+
+    def first(seed: int) -> list[np.ndarray]:
+        data = frames.frame_batches(clips, shards.categories, frames.Pictures(8, 4), batch_size=8, seed=seed)
+        return [pictures for pictures, _ in data.take(3).as_numpy_iterator()]
+
+    np.testing.assert_array_equal(first(1), first(1))
+    assert not np.array_equal(first(1), first(2))
+
+
+def varied(pictures: np.ndarray, seed: int) -> np.ndarray:
+    return frames.vary(tf.constant(pictures), tf.constant([0, seed], tf.int64)).numpy()
+
+
+def test_pictures_vary_by_whole_examples_and_never_become_negatives():
+    ramp = np.broadcast_to(np.arange(60, 180, 10, dtype=np.uint8), (64, 5, 12, 12))
+    out = varied(ramp, 0)
+    assert out.dtype == np.float32
+    assert out.min() >= 0
+    assert out.max() <= 255
+    np.testing.assert_allclose(out, np.broadcast_to(out[:, :1, :1], out.shape), atol=1e-3)  # one chance per example
+    line = out[:, 0, 0]
+    mirrored = line[:, 0] > line[:, -1]
+    assert 0.2 < mirrored.mean() < 0.8
+    assert (np.diff(np.where(mirrored[:, None], line[:, ::-1], line), axis=1) > 0).all()
+    assert np.std(line.mean(axis=1)) > 5
+    assert not np.allclose(out, varied(ramp, 1))
+
+
+def test_without_zoom_brightness_and_contrast_only_the_mirror_is_left(monkeypatch):
+    for share in ("ZOOM", "CONTRAST_JITTER", "BRIGHTNESS_JITTER"):
+        monkeypatch.setattr(frames, share, 0.0)
+    pictures = np.random.default_rng(0).integers(0, 256, (32, 2, 8, 8), np.uint8)
+    same = [np.allclose(a, b, atol=1e-2) for a, b in zip(varied(pictures, 3), pictures, strict=True)]
+    mirrored = [np.allclose(a, b[..., ::-1], atol=1e-2) for a, b in zip(varied(pictures, 3), pictures, strict=True)]
+    assert all(a != b for a, b in zip(same, mirrored, strict=True))
+    assert 5 < sum(same) < 27
+
+
+def test_varying_in_a_pipeline_is_varying_by_hand():
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), np.uint8)
+    seeds = tf.data.Dataset.range(3).map(lambda n: frames.vary(tf.constant(pictures), tf.stack([tf.zeros_like(n), n])))
+    for number, found in enumerate(seeds.as_numpy_iterator()):
+        np.testing.assert_allclose(found, varied(pictures, number), atol=1e-3)

@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import pytest
+
+from soundback import schemas
+from soundback.errors import ParamsError, SourceError
+from soundback.params import Dataset, DemoSource, YouTube8MSource, load_params
+from soundback.sources.youtube8m import split_of
+from stages.list_videos import list_videos
+from tests.loopback import Page, serve, youtube8m_pages
+
+DATASET = Dataset(videos_per_label=30, seed=1, validation_share=0.2, test_share=0.3)
+LABELS = {"drum": "/m/026t6", "drum_by_name": "Drum", "other": "Drumm"}
+VIDEOS = {f"a{number:03d}": None if number % 10 == 3 else f"{number:011d}" for number in range(40)}
+
+
+def source_at(site):
+    ends = site.endpoints
+    return YouTube8MSource(
+        kind="youtube8m",
+        vocabulary=ends.vocabulary,
+        label_index=ends.label_index,
+        id_map=ends.id_map,
+        watch=ends.watch,
+    )
+
+
+def listed(catalog, pages=None, key="drum", **changes):
+    with serve(pages or youtube8m_pages("/m/026t6", "Drum", VIDEOS)) as site:
+        dataset = DATASET.model_copy(update=changes)
+        list_videos(key, catalog, source=source_at(site), labels=LABELS, dataset=dataset)
+    return schemas.read_table(catalog, schemas.CATALOG).to_pylist()
+
+
+def test_a_catalog_holds_what_the_source_says(tmp_path):
+    rows = listed(tmp_path / "drum.parquet", videos_per_label=40)
+    own_ids = {video_id: own_id for own_id, video_id in VIDEOS.items()}
+    assert len(rows) == len({row["video_id"] for row in rows}) == 40
+    for row in rows:
+        gone = row["video_id"] in VIDEOS
+        assert gone or row["video_id"] in own_ids
+        assert row["status"] == ("gone" if gone else "ok")
+        assert row["address"] == (None if gone else row["video_id"])
+        assert (row["label"], row["label_mid"]) == ("Drum", "/m/026t6")
+        assert row["split"] == split_of(row["video_id"], validation_share=0.2, test_share=0.3)
+        assert (row["reason"] is not None) == gone
+    gone = [row for row in rows if row["status"] == "gone"]
+    assert len(gone) == 4
+    assert gone[0]["reason"].startswith("HTTP 403: AccessDenied Access denied. Anonymous caller")
+
+
+def test_asking_for_more_keeps_the_rows_there_were(tmp_path):
+    small = listed(tmp_path / "small.parquet", videos_per_label=10)
+    large = listed(tmp_path / "large.parquet", videos_per_label=30)
+    assert len(small) == 10
+    assert large[:10] == small
+
+
+def test_the_same_answers_give_the_same_bytes_on_any_port_by_name_or_mid(tmp_path):
+    first, second = tmp_path / "first.parquet", tmp_path / "second.parquet"
+    listed(first)
+    listed(second, key="drum_by_name")
+    assert first.read_bytes() == second.read_bytes()
+    assert b"127.0.0.1" not in first.read_bytes()
+
+
+def test_only_the_sample_is_looked_up(tmp_path):
+    with serve(youtube8m_pages("/m/026t6", "Drum", VIDEOS)) as site:
+        dataset = DATASET.model_copy(update={"videos_per_label": 5})
+        list_videos("drum", tmp_path / "c", source=source_at(site), labels=LABELS, dataset=dataset)
+        assert sum(path.startswith("/i/") for path in site.asked) == 5
+
+
+def test_the_closing_line_counts(tmp_path, caplog):
+    caplog.set_level("INFO")
+    listed(tmp_path / "drum.parquet", videos_per_label=50)
+    assert caplog.messages[-1] == (
+        "40 videos listed under Drum (/m/026t6): 36 ok, 4 gone; 50 were wanted, the index has 40"
+    )
+
+
+def test_an_unknown_key_is_named_before_anything_is_asked(tmp_path):
+    with pytest.raises(ParamsError, match="no label 'drun'; did you mean 'drum'"):
+        listed(tmp_path / "drun.parquet", key="drun")
+
+
+@pytest.mark.parametrize(
+    ("path", "page", "words"),
+    [
+        ("/vocabulary.csv", Page(b"<html>Sorry</html>"), "not a YouTube-8M vocabulary"),
+        ("/vocabulary.csv", Page(status=404), "vocabulary.*HTTP 404"),
+        ("/v/026t6.js", Page(status=404), "label index of Drum.*HTTP 404"),
+        ("/v/026t6.js", Page(b"broken("), "malformed"),
+        ("/i/a0/a001.js", Page(status=503), "id map.*HTTP 503"),
+    ],
+)
+def test_a_source_that_does_not_answer_as_it_must_writes_nothing(tmp_path, path, page, words):
+    pages = youtube8m_pages("/m/026t6", "Drum", VIDEOS) | {path: page}
+    with pytest.raises(SourceError, match=words):
+        listed(tmp_path / "drum.parquet", pages, videos_per_label=40)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_label_writes_nothing(tmp_path):
+    with pytest.raises(SourceError, match=r"no label 'Drumm'.*closest are Drum \("):
+        listed(tmp_path / "other.parquet", key="other")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_rendered_world_is_listed_like_any_other(tmp_path):
+    params = load_params(Path(__file__).parents[1] / "params.yaml")
+    source = DemoSource(kind="demo", seed=3, videos_per_label=8, duration_s=3.0)
+    key = next(iter(params.labels))
+    dataset = DATASET.model_copy(update={"videos_per_label": 5})
+    for name in ("a", "b"):
+        list_videos(key, tmp_path / name, source=source, labels=params.labels, dataset=dataset)
+    rows = schemas.read_table(tmp_path / "a", schemas.CATALOG).to_pylist()
+    assert len(rows) == 5
+    assert {row["label"] for row in rows} == {params.labels[key]}
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

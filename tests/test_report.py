@@ -1,0 +1,205 @@
+"""The table and the page: every row is there, nothing is fetched, and the same input gives the same bytes."""
+
+import csv
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from soundback.judging import report
+from soundback.judging.rows import ROWS
+from soundback.judging.table import COLUMNS
+from soundback.media import ffmpeg
+from tests import heard
+from tests.synthetic import Film
+
+
+@pytest.fixture(scope="module")
+def trials():
+    return heard.make_trials()
+
+
+@pytest.fixture(scope="module")
+def results(trials):
+    return heard.make_results(trials)
+
+
+@pytest.fixture(scope="module")
+def examples(trials, results, tmp_path_factory):
+    video = Film(duration_s=4.0).write(tmp_path_factory.mktemp("videos") / "clip.mp4")
+    frames = np.random.default_rng(0).integers(0, 255, (100, 32, 32), dtype=np.uint8)
+    return [
+        report.Example(
+            trials[index], {row: clips[index] for row, clips in results.clips.items()}, frames, video, "slug"
+        )
+        for index in report.choose_examples(trials, results.clips["local_predicted"], 1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(results, trials, examples, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "report"
+    report.write_report(results, trials, examples, folder, heard.SAMPLE_RATE)
+    return folder
+
+
+def test_rows_come_out_in_the_order_that_common_sense_demands(results):
+    rows = results.evaluation["rows"]
+
+    def mean(row, column):
+        return rows[row][column]["mean"]
+
+    assert mean("real", "onset_f1_100ms") == 1
+    assert mean("local_predicted", "onset_f1_100ms") > 0.9 > 0.5 > mean("same_category_swap", "onset_f1_100ms")
+    assert mean("real_shifted", "onset_f1_100ms") < 0.3 < 0.6 < mean("real_shifted", "onset_f1_300ms")
+    assert mean("nearest_onset_paste", "onset_f1_100ms") > 0.9
+    assert mean("silence", "onset_f1_300ms") == 0
+    assert mean("envelope_noise", "loudness_correlation") > 0.8 > mean("real_shifted", "loudness_correlation")
+    assert mean("silence", "loudness_correlation") is None
+    assert mean("real", "category_accuracy") == mean("local_predicted", "category_accuracy") == 1
+    assert mean("envelope_noise", "category_accuracy") == 0.5
+    assert mean("real", "loudness_error_db") == 0 < mean("local_predicted", "loudness_error_db")
+    assert mean("real", "frechet_distance") < mean("envelope_noise", "frechet_distance")
+
+
+def test_the_evaluation_has_the_promised_form(results):
+    evaluation = json.loads(json.dumps(results.evaluation, allow_nan=False))
+    assert evaluation["n_videos"] == 6
+    assert set(evaluation["watching"]) == {
+        "category_accuracy",
+        "loudness_correlation",
+        "loudness_error_db",
+        "hit_f1_100ms",
+    }
+    assert tuple(evaluation["rows"]) == ROWS
+    for cells in evaluation["rows"].values():
+        assert tuple(cells) == COLUMNS
+        assert all(set(cell) == {"mean", "low", "high", "n"} for cell in cells.values())
+    assert evaluation["rows"]["local_true"]["bits_per_sample"] == {"mean": 2.5, "low": 2.5, "high": 2.5, "n": 6}
+    assert evaluation["rows"]["real"]["bits_per_sample"] == {"mean": None, "low": None, "high": None, "n": 0}
+    gain = evaluation["paired"]["local_predicted_minus_same_category_swap"]["onset_f1_100ms"]
+    assert gain["low"] > 0.3
+
+
+def test_cue_sheets_are_scored_before_any_sound_is_made(results):
+    assert results.evaluation["watching"] == {
+        "category_accuracy": 1.0,
+        "loudness_correlation": 1.0,
+        "loudness_error_db": 0.0,
+        "hit_f1_100ms": 1.0,
+    }
+
+
+def test_the_plain_table_shows_every_row_and_every_difference(results):
+    text = report.format_table(results.evaluation)
+    lines = text.splitlines()
+    for row in ROWS:
+        assert sum(line.startswith(f"{row} ") for line in lines) == 1
+    assert "local_predicted - category_only" in text
+    assert next(line for line in lines if line.startswith("silence")).split()[1] == "0.50"
+    assert "nan" not in text
+    assert max(map(len, lines)) < 160
+
+
+def test_the_plain_table_takes_an_evaluation_without_pairs_or_columns():
+    cell = {"mean": 0.5, "low": None, "high": None, "n": 1}
+    text = report.format_table({"n_videos": 1, "watching": {"x": None}, "rows": {"paper": {"category_accuracy": cell}}})
+    assert "paper" in text
+
+
+class _Page(html.parser.HTMLParser):
+    """Every address on a page, every tag, and the text of the row headers."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.addresses, self.open, self.unnamed = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.addresses += [given[name] for name in ("src", "href", "poster", "data") if name in given]
+        if (tag == "img" and not given.get("alt")) or (tag in ("audio", "video") and not given.get("aria-label")):
+            self.unnamed.append(tag)
+        if tag not in ("meta", "img", "line", "circle", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in self.open:
+            assert self.open.pop() == tag
+
+
+def test_the_page_fetches_nothing_and_shows_every_row(folder, examples):
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    page = _Page(text)
+    assert page.addresses
+    assert all(address.startswith("data:") for address in page.addresses)
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert not page.open
+    assert not page.unnamed
+    for row in ROWS:
+        assert f'<th scope="row">{row}<' in text
+    for example in examples:
+        assert example.trial.video_id in text
+    assert text.count("<video") == 2 * len(examples)
+
+
+def test_examples_are_silent_and_named_after_label_and_video(folder, examples):
+    names = {f"slug_{example.trial.video_id}_silent.mp4" for example in examples}
+    assert {path.name for path in (folder / "examples").iterdir()} == names
+    assert not any(ffmpeg.probe(folder / "examples" / name).has_audio for name in names)
+
+
+def test_the_strip_is_a_picture_without_date_or_program(folder):
+    with Image.open(folder / "strip.png") as picture:
+        assert picture.size == (1000, 340)
+        assert set(picture.info) <= {"dpi"}
+
+
+def test_scores_of_every_clip_are_there_to_be_read(folder, trials):
+    with (folder / "clips.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(ROWS) * len(trials)
+    silent = next(line for line in lines if line["row"] == "silence")
+    assert (silent["onset_f1_50ms"], silent["loudness_correlation"]) == ("0.0", "")
+
+
+def test_the_same_input_gives_the_same_bytes(results, trials, examples, folder, tmp_path):
+    report.write_report(results, trials, examples, tmp_path / "report", heard.SAMPLE_RATE)
+    report.write_plots(results, examples, tmp_path / "plots", heard.SAMPLE_RATE)
+    report.write_plots(results, examples, tmp_path / "again", heard.SAMPLE_RATE)
+    first, second = (
+        {path.name: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (folder, tmp_path / "report")
+    )
+    assert first == second
+    for name in ("evaluation.csv", "spectrograms.png"):
+        assert (tmp_path / "plots" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_plots_hold_a_line_for_every_row(results, examples, tmp_path):
+    report.write_plots(results, examples, tmp_path / "plots", heard.SAMPLE_RATE)
+    with (tmp_path / "plots" / "evaluation.csv").open(encoding="utf-8") as file:
+        lines = {line["row"]: line for line in csv.DictReader(file)}
+    assert tuple(lines) == ROWS
+    assert float(lines["real"]["onset_f1_100ms"]) == 1
+
+
+def test_examples_are_the_worst_and_the_best_of_each_label_worst_first(trials):
+    qualities = [0.9, 0.1, 0.5, 0.8, 0.2, 0.3]
+    scores = [{"category_accuracy": value, "onset_f1_100ms": None} for value in qualities]
+    chosen = report.choose_examples(trials, scores, 2)
+    assert chosen == [1, 4, 3, 0]
+    assert report.choose_examples(trials, scores, 9) == [1, 4, 5, 2, 3, 0]
+
+
+def test_names_from_outside_cannot_break_the_page(results, trials, examples, tmp_path):
+    odd = heard.make_trial("Bell", 5)
+    object.__setattr__(odd, "video_id", "<script>")
+    odd.sounds.update(trials[0].sounds)
+    example = report.Example(
+        odd, {"local_predicted": {"category_accuracy": 1.0}}, examples[0].frames, examples[0].video, "x"
+    )
+    assert "<script>" not in report._page(results, [example], heard.SAMPLE_RATE)
