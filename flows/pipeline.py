@@ -26,7 +26,7 @@ from pydantic import Field
 from rapidfuzz import process
 
 from flows.dvc_tasks import reproduce, stop_stages
-from soundback.cli import prune
+from soundback.dataset import prune
 from soundback.errors import ParamsError, SoundbackError
 from soundback.params import load_params
 
@@ -61,8 +61,8 @@ def pipeline(
     """
     try:
         with one_run_at_a_time():
-            load_params()  # Wrong settings are refused before any work starts.
-            prune()
+            # Wrong settings are refused here, before any work starts.
+            prune(Path("data"), load_params().labels)
             graph = read_graph()
             chosen = choose(graph, stages)
             states = _run(needed(graph, chosen), chosen if force else set())

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Annotated
 import typer
 
 from soundback.errors import SoundbackError
+from soundback.outputs import check_free
 from soundback.params import load_params
 from soundback.progress import show_progress
 
@@ -50,7 +50,10 @@ def generate(
 ) -> None:
     """Writes VIDEO again with sound that fits what is seen. The picture is copied as it is."""
     with _sentences():
-        _check_before_loading(video, out, overwrite)
+        from soundback.media import ffmpeg
+
+        ffmpeg.probe(video)
+        ffmpeg.check_output(out, overwrite=overwrite)
         from soundback.soundtrack import Soundtrack  # TensorFlow takes seconds to import: bad input is refused first.
 
         soundtrack = Soundtrack.load(models, params=load_params(params).soundtrack)
@@ -74,7 +77,10 @@ def cues(
 ) -> None:
     """Writes down what sounds when in VIDEO, and how loud: the cue sheet that `generate` sounds."""
     with _sentences():
-        _check_before_loading(video, out, overwrite)
+        from soundback.media import ffmpeg
+
+        ffmpeg.probe(video)
+        check_free(out, overwrite=overwrite)
         from soundback.cues import write_cues
         from soundback.soundtrack import Soundtrack
 
@@ -106,21 +112,7 @@ def prune(
 ) -> None:
     """Removes what is left under data/ of labels that the params file no longer names. DVC's cache keeps it."""
     with _sentences():
-        labels = set(load_params(params).labels)
-        for path in sorted(
-            path for kind in ("catalog", "videos", "audio", "frames") for path in (data / kind).glob("*")
-        ):
-            if path.stem not in labels:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-                typer.echo(f"Removed {path}: params.yaml names no label {path.stem}.")
+        from soundback import dataset
 
-
-def _check_before_loading(video: Path, out: Path, overwrite: bool) -> None:
-    """Refuses what can be refused before the models are loaded."""
-    from soundback.media import ffmpeg
-
-    ffmpeg.probe(video)
-    if out.exists() and not overwrite:
-        raise SoundbackError(f"{out} exists already. Choose another name, or say --overwrite.")
-    if not out.parent.is_dir():
-        raise SoundbackError(f"There is no folder {out.parent} to write {out.name} to. Create it first.")
+        for path in dataset.prune(data, load_params(params).labels):
+            typer.echo(f"Removed {path}: {params} names no label {path.stem}.")

@@ -22,6 +22,7 @@ from scipy.signal import find_peaks
 
 from soundback.errors import DataContractError
 from soundback.media import audio
+from soundback.outputs import whole_file
 from soundback.params import Cues
 
 HEADER = ["kind", "start_s", "end_s", "category", "value"]
@@ -195,9 +196,8 @@ def write_cues(sheet: CueSheet, path: Path) -> None:
         for index, value in enumerate(curve):
             if kind == "loudness" or value > 0:
                 writer.writerow([kind, index / sheet.frame_rate, (index + 1) / sheet.frame_rate, "", value])
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text.getvalue(), encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(text.getvalue(), encoding="utf-8")
 
 
 def read_cues(path: Path) -> CueSheet:

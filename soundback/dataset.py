@@ -1,6 +1,7 @@
 """What the trainings and the evaluation read: the usable clips of all labels, each video under one label."""
 
 import logging
+import shutil
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -114,3 +115,19 @@ def _under_several_labels(pairs: Iterable[tuple[str, str]]) -> frozenset[str]:
     if ambiguous:
         log.info("%d videos are under several labels and left out: which is heard is not known.", len(ambiguous))
     return ambiguous
+
+
+def prune(data: Path, labels: Collection[str]) -> list[Path]:
+    """Removes what lies under data/ of labels that the params no longer name; DVC's cache keeps it.
+
+    Returns:
+      What was removed.
+    """
+    per_label = [path for kind in ("catalog", "videos", "audio", "frames") for path in sorted((data / kind).glob("*"))]
+    stale = [path for path in per_label if path.stem not in labels]
+    for path in stale:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return stale

@@ -31,3 +31,7 @@ class MediaError(SoundbackError):
     def __init__(self, status: str, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+    def __reduce__(self) -> tuple[type["MediaError"], tuple[str, str]]:
+        """Survives the way from a worker process to its parent."""
+        return type(self), (self.status, str(self))

@@ -1,8 +1,9 @@
 """Opens the executor on which per-video work runs."""
 
 import multiprocessing
-import os
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+
+import joblib
 
 from soundback.lifetime import die_with_parent
 from soundback.settings import Settings
@@ -14,7 +15,7 @@ def open_executor(settings: Settings | None = None) -> Executor:
     Use it as a context manager. Workers of a process pool die with the process that opened it.
     """
     settings = settings or Settings()
-    workers = settings.workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = settings.workers or joblib.cpu_count()
     if settings.executor == "threads":
         return ThreadPoolExecutor(workers)
     # Spawned workers inherit no locks or open sockets from a parent that runs threads.

@@ -1,9 +1,12 @@
-"""Processes that must not outlive the one that started them."""
+"""Processes that end together: with their parent, and on Ctrl-C without a word from each."""
 
 import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 PR_SET_PDEATHSIG = 1
 
@@ -19,3 +22,21 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # It died before the kernel was asked.
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def interrupts_stay_here() -> Iterator[None]:
+    """What is started in the block, threads and processes, never sees SIGINT; here it arrives once the block ends.
+
+    Ctrl-C reaches every process of a terminal, and each Python would answer it with a traceback of its own.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    # Python's tracker of shared resources starts with the first process, and unblocks SIGINT on its way.
+    resource_tracker.ensure_running()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

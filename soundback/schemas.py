@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from soundback.errors import DataContractError
+from soundback.outputs import whole_file
 
 SPLITS = ("train", "validation", "test")
 CATALOG_STATUSES = ("ok", "gone")
@@ -114,7 +115,5 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
 
 def write_table(rows: list[dict[str, object]], schema: pa.Schema, path: Path) -> None:
     """Writes rows as one Parquet table, whole or not at all, the same bytes for the same rows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial)

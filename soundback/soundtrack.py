@@ -18,7 +18,7 @@ from scipy.ndimage import uniform_filter1d
 
 from soundback import params as settings_of
 from soundback.cues import CueSheet, Segment, conditioning
-from soundback.errors import MediaError, ModelError, SoundbackError
+from soundback.errors import MediaError, ModelError
 from soundback.media import audio, ffmpeg
 from soundback.progress import Progress, no_progress
 from soundback.sounding.sampler import Sampler
@@ -179,10 +179,7 @@ class Soundtrack:
         Raises:
           SoundbackError: when `out` exists or the video cannot be read; nothing is written then.
         """
-        if out.exists() and not overwrite:
-            raise SoundbackError(f"{out} exists already. Choose another name, or say --overwrite.")
-        if not out.parent.is_dir():
-            raise SoundbackError(f"There is no folder {out.parent} to write {out.name} to. Create it first.")
+        ffmpeg.check_output(out, overwrite=overwrite)
         started = time.monotonic()
         sheet = self.spot(video, lambda done, total: progress(done, 2 * total))
         if not sheet.segments:

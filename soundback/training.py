@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import math
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from soundback.errors import ModelError
+from soundback.outputs import whole_file
 from soundback.params import Training
 from soundback.progress import Progress, no_progress
 
@@ -186,19 +188,20 @@ def save_model(model: keras.Model, path: Path, card: dict[str, Any]) -> None:
       path: ends in .keras.
       card: JSON values; read back by `load_model`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    plain = path.with_name(f".{path.stem}.plain.keras")
-    partial = path.with_name(f".{path.name}.partial")
-    model.save(plain)
-    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as target:
-        for name in source.namelist():
-            content = source.read(name)
-            if name == "metadata.json":
-                content = json.dumps({key: v for key, v in json.loads(content).items() if key != "date_saved"}).encode()
-            target.writestr(zipfile.ZipInfo(name), content)
-        target.writestr(zipfile.ZipInfo(CARD), json.dumps(card, indent=1, sort_keys=True))
-    plain.unlink()
-    partial.replace(path)
+    with tempfile.TemporaryDirectory() as folder, whole_file(path) as partial:
+        plain = Path(folder) / "plain.keras"  # Keras insists on the suffix.
+        model.save(plain)
+        with zipfile.ZipFile(plain) as source, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as target:
+            for name in source.namelist():
+                content = source.read(name)
+                if name == "metadata.json":
+                    content = _without_date(content)
+                target.writestr(zipfile.ZipInfo(name), content)
+            target.writestr(zipfile.ZipInfo(CARD), json.dumps(card, indent=1, sort_keys=True))
+
+
+def _without_date(metadata: bytes) -> bytes:
+    return json.dumps({key: value for key, value in json.loads(metadata).items() if key != "date_saved"}).encode()
 
 
 def load_model(path: Path) -> tuple[keras.Model, dict[str, Any]]:
@@ -221,10 +224,8 @@ def load_model(path: Path) -> tuple[keras.Model, dict[str, Any]]:
 
 def write_metrics(metrics: dict[str, Any], path: Path) -> None:
     """Writes metrics as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
 def write_curve(fit: Fit, folder: Path) -> None:

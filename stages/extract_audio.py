@@ -10,7 +10,7 @@ from soundback import schemas
 from soundback.errors import MediaError
 from soundback.executors import open_executor
 from soundback.media import audio, ffmpeg
-from soundback.media.outputs import whole_folder
+from soundback.outputs import whole_folder
 from soundback.params import Audio, load_params
 from soundback.progress import show_progress
 from stages import stage_process

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from soundback import training
 from soundback.dataset import frame_shards
-from soundback.media.outputs import whole_folder
+from soundback.outputs import whole_folder
 from soundback.params import Classifier, Frames, load_params
 from soundback.progress import show_progress
 from soundback.watching import classifier

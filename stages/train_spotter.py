@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from soundback import training
 from soundback.dataset import audio_clips, frame_shards
-from soundback.media.outputs import whole_folder
+from soundback.outputs import whole_folder
 from soundback.params import Frames, Spotter, load_params
 from soundback.progress import show_progress
 from soundback.watching import spotter

@@ -21,7 +21,7 @@ from soundback.params import Params
 
 PROJECT = Path(__file__).parents[1]
 # They decide no byte of an output: a better error message or another executor retrains nothing.
-DECIDES_NO_BYTES = {"errors", "settings", "executors", "params", "progress", "lifetime"}
+DECIDES_NO_BYTES = {"errors", "settings", "executors", "params", "progress", "lifetime", "outputs"}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The rendered world: the same everywhere, no toy, and yet there is something to learn."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -21,6 +20,7 @@ PARAMS = DemoSource(kind="demo", seed=2023, videos_per_label=60, duration_s=6.0)
 WORLD = World(PARAMS)
 FINGERPRINT = """
 import hashlib, sys
+import numpy as np
 from soundback.params import DemoSource
 from soundback.sources.demo.world import World
 world = World(DemoSource(kind="demo", seed=2023, videos_per_label=60, duration_s=6.0))
@@ -30,7 +30,7 @@ for video_id in sys.argv[1:]:
     for index in range(0, scene.n_frames, 3):
         digest.update(scene.frame(index).tobytes())
     digest.update(scene.waveform().tobytes())
-print(digest.hexdigest())
+print(len(np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])), digest.hexdigest())
 """
 
 
@@ -74,20 +74,21 @@ def stills() -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     return list(pictures), np.array(labels), np.array(videos)
 
 
-def test_pictures_and_sound_are_the_same_bytes_in_another_process_without_avx512():
+def test_pictures_and_sound_are_the_same_bytes_in_another_process_on_an_older_processor():
     ids = [WORLD.listed[label][3].video_id for label in MIDS]
-    here = hashlib.sha256()
-    for video_id in ids:
-        scene = WORLD.scene(video_id)
-        for index in range(0, scene.n_frames, 3):
-            here.update(scene.frame(index).tobytes())
-        here.update(scene.waveform().tobytes())
-    old_processor = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR AVX2 FMA3"
-    for disabled in ("", old_processor):
-        environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": disabled}
-        command = [sys.executable, "-W", "ignore", "-c", FINGERPRINT, *ids]
-        there = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        assert there.stdout.strip() == here.hexdigest()
+    extensions = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    older = {
+        "NPY_DISABLE_CPU_FEATURES": " ".join(extensions),
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX512F,-AVX2,-FMA,-FMA4",
+    }
+    told = []
+    for settings in ({}, older):
+        command = [sys.executable, "-W", "error", "-c", FINGERPRINT, *ids]
+        there = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=True)
+        told.append(there.stdout.split())
+    (found, now), (found_older, before) = told
+    assert now == before
+    assert (found, found_older) == (str(len(extensions)), "0")
 
 
 def test_another_seed_is_another_world():
@@ -189,12 +190,13 @@ def loudness_from_motion_alone(scene: Scene) -> float:
     frames = np.stack([scene.frame(index) for index in range(scene.n_frames)]).astype(np.int16)
     energy = np.sqrt(np.mean(np.square(np.diff(frames, axis=0), dtype=np.float32), axis=(1, 2)))
     times = (np.arange(scene.n_frames - 1) + 1) / scene.frame_rate
-    loudness = np.interp(times, np.arange(len(scene.truth().loudness_db)) / LOUDNESS_RATE, scene.truth().loudness_db)
+    true = scene.truth().loudness_db
+    loudness = np.interp(times, np.arange(len(true)) / LOUDNESS_RATE, true)
     return float(max(np.corrcoef(curve, loudness)[0, 1] for curve in (energy, np.log(energy))))
 
 
 def test_motion_alone_does_not_tell_the_loudness():
-    correlations = [loudness_from_motion_alone(scene) for label in MIDS for scene in scenes(label, 8)]
+    correlations = [loudness_from_motion_alone(scene) for label in MIDS for scene in scenes(label, 5)]
     assert np.mean(correlations) <= 0.6
 
 
@@ -209,12 +211,12 @@ def test_another_videos_impacts_do_not_tell_when_this_one_sounds(label):
 
 
 def motion(scene: Scene, **shown: bool) -> float:
-    canvases = [scene.canvas(index / scene.frame_rate, **shown) for index in range(10, 60)]
+    canvases = [scene.canvas(index / scene.frame_rate, **shown) for index in range(10, 50)]
     return float(np.mean([np.abs(b - a).sum() for a, b in pairwise(canvases)]))
 
 
 def test_in_many_videos_something_silent_moves_more_than_what_sounds():
     outmoved = [
-        motion(scene, thing=False) > motion(scene, movers=False) for label in MIDS for scene in scenes(label, 10)
+        motion(scene, thing=False) > motion(scene, movers=False) for label in MIDS for scene in scenes(label, 8)
     ]
     assert np.mean(outmoved) >= 0.3

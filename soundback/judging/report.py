@@ -16,7 +16,7 @@ import soundfile
 
 from soundback.judging import pictures
 from soundback.media import ffmpeg
-from soundback.media.outputs import whole_folder
+from soundback.outputs import whole_folder
 
 if TYPE_CHECKING:
     import numpy as np

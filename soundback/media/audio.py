@@ -13,7 +13,7 @@ import soundfile
 from scipy.signal import resample_poly
 
 from soundback.errors import MediaError
-from soundback.media.outputs import whole_file
+from soundback.outputs import whole_file
 from soundback.params import Audio
 
 FULL_SCALE = 32768  # of 16-bit samples

@@ -33,7 +33,7 @@ from soundback.media.containers import (
     probe,
     start_time_s,
 )
-from soundback.media.outputs import whole_file
+from soundback.outputs import whole_file
 
 MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 EMPTY_PHRASES = (  # what ffmpeg adds below the line that tells

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from soundback import schemas
 from soundback.errors import DataContractError
-from soundback.media.outputs import whole_folder
+from soundback.outputs import whole_folder
 from soundback.params import Frames
 
 CLIP_COLUMNS = ("video_id", "clip_index", "label", "split")

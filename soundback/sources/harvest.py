@@ -8,11 +8,11 @@ from concurrent.futures.process import BrokenProcessPool
 from soundback import schemas
 from soundback.errors import SourceError
 from soundback.executors import open_executor
+from soundback.lifetime import interrupts_stay_here
 from soundback.media.ffmpeg import ffmpeg_path
 from soundback.params import Download
 from soundback.progress import Progress, no_progress
 from soundback.sources.download import Clip, download_clips, refuse_full_disk
-from soundback.sources.interrupts import interrupts_stay_here
 from soundback.sources.ledger import Ledger
 
 

@@ -25,9 +25,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from soundback.errors import SourceError
+from soundback.lifetime import interrupts_stay_here
 from soundback.params import DemoSource, YouTube8MSource
 from soundback.progress import Progress, no_progress
-from soundback.sources.interrupts import interrupts_stay_here
 from soundback.sources.reasons import scrub
 
 LOOKUPS_AT_ONCE = 16

@@ -27,6 +27,7 @@ VALIDATION_FRAMES_PER_CLIP = 8
 MAX_VALIDATION_CLIPS = 400
 FRAMES_AT_ONCE = 128
 LABEL_SMOOTHING = 0.05
+EMA_DECAY = 0.99
 TEMPERATURES = (0.5, 8.0)
 
 
@@ -48,15 +49,13 @@ def build_classifier(params: ClassifierParams, n_categories: int, size: int) -> 
 
 
 def _residual(x: Any, channels: Sequence[int]) -> Any:
-    """A small residual network with global pooling (He et al. 2016): 2 pixels a step, then twice that per stage."""
+    """A small residual network with global pooling (He et al. 2016); the stem and every stage halve the picture."""
     x = _convolution(x, channels[0], stride=2)
-    for stage, width in enumerate(channels):
-        stride = 1 if stage == 0 else 2
-        y = _convolution(x, width, stride=stride)
+    for width in channels:
+        y = _convolution(x, width, stride=2)
         y = _convolution(y, width, activation=None)
-        if stage:
-            x = keras.layers.Conv2D(width, 1, strides=stride)(x)
-        x = keras.layers.Activation("relu")(keras.layers.Add()([x, y]))
+        shortcut = keras.layers.Conv2D(width, 1)(keras.layers.AveragePooling2D(2, padding="same")(x))
+        x = keras.layers.Activation("relu")(keras.layers.Add()([shortcut, y]))
     # The mean tells textures apart; the maximum does not lose a small thing in a large picture.
     pools = [keras.layers.GlobalAveragePooling2D()(x), keras.layers.GlobalMaxPooling2D()(x)]
     return keras.layers.Dropout(0.2)(keras.layers.Concatenate()(pools))
@@ -117,7 +116,7 @@ def train_classifier(
         frames.frame_batches(train, shards.categories, pictures, batch_size=params.batch_size, seed=params.seed),
         validation.loss,
         params=params,
-        recipe=training.Recipe(validate_every=min(VALIDATE_EVERY, params.steps)),
+        recipe=training.Recipe(validate_every=min(VALIDATE_EVERY, params.steps), ema_decay=EMA_DECAY),
         progress=progress,
     )
     logits = predict_logits(model, validation.pictures)

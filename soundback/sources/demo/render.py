@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soundback.media.ffmpeg import run
-from soundback.media.outputs import whole_folder
+from soundback.outputs import whole_folder
 from soundback.sources.demo.drawing import chance
 from soundback.sources.demo.world import Defect, Scene
 

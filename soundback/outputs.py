@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from soundback.errors import SoundbackError
+
 
 @contextmanager
 def whole_file(out: Path) -> Iterator[Path]:
@@ -32,6 +34,18 @@ def whole_folder(out: Path) -> Iterator[Path]:
         partial.replace(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_free(out: Path, *, overwrite: bool) -> None:
+    """Refuses, before any work is done, to write where something is or where there is no folder.
+
+    Raises:
+      SoundbackError: saying what to do.
+    """
+    if out.exists() and not overwrite:
+        raise SoundbackError(f"{out} exists already. Choose another name, or say --overwrite.")
+    if not out.parent.is_dir():
+        raise SoundbackError(f"There is no folder {out.parent} to write {out.name} to. Create it first.")
 
 
 def _beside(out: Path) -> Path:
