@@ -79,6 +79,5 @@ $(READY): pyproject.toml constraints.txt
 	    echo "$$python cannot make a virtual environment: install its venv module (Debian, Ubuntu: apt install $$python-venv), then run make again."; \
 	    exit 1; }; \
 	fi
-	@echo "Installing what constraints.txt pins into $(VENV); minutes the first time."
-	@$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --progress-bar on -c constraints.txt -e ".[dev]"
+	@$(VENV)/bin/python .ci/install.py
 	@touch $@

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import cast
 from uuid import UUID
+from weakref import WeakSet
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -39,6 +40,7 @@ LAST_WORDS = 5
 GRACE_S = 2.0
 
 _running: set[subprocess.Popen[str]] = set()
+_stopped: WeakSet[subprocess.Popen[str]] = WeakSet()
 _guard = threading.Lock()
 
 
@@ -69,6 +71,8 @@ def reproduce(stage: str, force: bool = False) -> State[None]:
     finally:
         with _guard:
             _running.discard(process)
+    if process in _stopped:
+        raise StageError(f"{stage} was stopped; the next run goes on from there.")
     if code != 0:
         raise StageError(f"{stage} failed: {told.last_words()}")
     return Completed(name=told.outcome, message=f"{stage}: {told.outcome.lower()}")
@@ -81,6 +85,7 @@ def stop_stages() -> None:
     """
     with _guard:
         processes = list(_running)
+        _stopped.update(processes)
     for process in processes:
         _signal_group(process, signal.SIGINT)
     for process in processes:

@@ -11,12 +11,14 @@ from soundback.params import load_params
 from soundback.sounding.clips import (
     Hearing,
     Telling,
+    as_sampled,
     blur_loudness,
     cue_clips,
     move_hits,
     read_window,
     training_batches,
     validation_windows,
+    weigh_hits,
 )
 from soundback.sounding.sampler import SILENCE
 from soundback.sounding.wavenet import CUE_CONTEXT, Window
@@ -109,6 +111,40 @@ def test_blurred_loudness_is_right_on_average_and_off_by_what_was_asked():
     # A shift of the whole and a noise of its own, 1.5 dB each.
     assert off.std() == pytest.approx(1.5 * np.sqrt(2), rel=0.1)
     np.testing.assert_array_equal(blur_loudness(true, 0.0, generator), true)
+
+
+def test_a_cold_start_hears_silence_without_cues_and_has_to_say_the_same(cued):
+    params = PARAMS.wavenet.model_copy(update={"cold_start": 1.0, "history_noise": 0.0})
+    true = read_window(cued[0], 20, WINDOW, CATEGORIES)
+    cold = as_sampled(true, WINDOW, params, np.random.default_rng(0))
+    start = WINDOW.history_frames * HOP
+    assert set(cold["previous"][: start + 1]) == {SILENCE}
+    np.testing.assert_array_equal(cold["previous"][start + 1 :], true["previous"][start + 1 :])
+    assert not cold["cues"][: WINDOW.history_frames + CUE_CONTEXT].any()
+    np.testing.assert_array_equal(cold["cues"][5:], true["cues"][5:])
+    np.testing.assert_array_equal(cold["targets"], true["targets"])
+
+
+def test_noise_on_what_is_heard_is_at_most_what_was_asked_and_leaves_the_targets(cued):
+    params = PARAMS.wavenet.model_copy(update={"cold_start": 0.0, "history_noise": 3.0})
+    true = read_window(cued[1], 20, WINDOW, CATEGORIES)
+    generator = np.random.default_rng(0)
+    heard = [as_sampled(true, WINDOW, params, generator) for _ in range(200)]
+    rms = [np.sqrt(np.mean((each["previous"] - true["previous"]) ** 2.0)) for each in heard]
+    assert max(rms) < 3.3
+    # Drawn evenly from none to the most.
+    assert np.mean(rms) == pytest.approx(1.5, abs=0.2)
+    for each in heard:
+        np.testing.assert_array_equal(each["targets"], true["targets"])
+        np.testing.assert_array_equal(each["cues"], true["cues"])
+
+
+def test_the_frames_around_a_hit_count_more(cued):
+    assert cued[0].hit[20] > 0
+    for start, expected in ((17, [1, 1, 6, 6, 6]), (20, [6, 6, 1, 1, 1]), (21, [6, 1, 1, 1, 1]), (22, [1, 1, 1, 1, 1])):
+        example = read_window(cued[0], start, WINDOW, CATEGORIES)
+        np.testing.assert_array_equal(weigh_hits(example, 5.0)["weights"], expected)
+        np.testing.assert_array_equal(example["weights"], np.ones(5))
 
 
 def test_batches_hold_perturbed_windows_of_all_clips_and_repeat_with_the_seed(cued):

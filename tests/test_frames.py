@@ -144,7 +144,7 @@ def varied(pictures: np.ndarray, seed: int) -> np.ndarray:
     return frames.vary(tf.constant(pictures), tf.constant([0, seed], tf.int64)).numpy()
 
 
-def test_pictures_vary_by_whole_examples_and_never_become_negatives():
+def test_pictures_vary_by_whole_examples_and_keep_their_order_of_greys_or_turn_it_round():
     ramp = np.broadcast_to(np.arange(60, 180, 10, dtype=np.uint8), (64, 5, 12, 12))
     out = varied(ramp, 0)
     assert out.dtype == np.float32
@@ -152,15 +152,15 @@ def test_pictures_vary_by_whole_examples_and_never_become_negatives():
     assert out.max() <= 255
     np.testing.assert_allclose(out, np.broadcast_to(out[:, :1, :1], out.shape), atol=1e-3)  # one chance per example
     line = out[:, 0, 0]
-    mirrored = line[:, 0] > line[:, -1]
-    assert 0.2 < mirrored.mean() < 0.8
-    assert (np.diff(np.where(mirrored[:, None], line[:, ::-1], line), axis=1) > 0).all()
+    falling = line[:, 0] > line[:, -1]  # mirrored or negative, not both
+    assert 0.2 < falling.mean() < 0.8
+    assert (np.diff(np.where(falling[:, None], line[:, ::-1], line), axis=1) > 0).all()
     assert np.std(line.mean(axis=1)) > 5
     assert not np.allclose(out, varied(ramp, 1))
 
 
-def test_without_zoom_brightness_and_contrast_only_the_mirror_is_left(monkeypatch):
-    for share in ("ZOOM", "CONTRAST_JITTER", "BRIGHTNESS_JITTER"):
+def test_without_zoom_contrast_brightness_and_negatives_only_the_mirror_is_left(monkeypatch):
+    for share in ("ZOOM", "CONTRAST_JITTER", "BRIGHTNESS_JITTER", "NEGATIVE_SHARE"):
         monkeypatch.setattr(frames, share, 0.0)
     pictures = np.random.default_rng(0).integers(0, 256, (32, 2, 8, 8), np.uint8)
     same = [np.allclose(a, b, atol=1e-2) for a, b in zip(varied(pictures, 3), pictures, strict=True)]

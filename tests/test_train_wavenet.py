@@ -34,6 +34,8 @@ TINY = PARAMS.wavenet.model_copy(
         "batch_size": 4,
         "learning_rate": 0.01,
         "ema_decay": 0.95,
+        "cold_start": 0.15,
+        "history_noise": 3.0,
     }
 )
 

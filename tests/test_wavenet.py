@@ -94,12 +94,15 @@ def test_an_untrained_network_says_the_histogram_whatever_it_hears():
     np.testing.assert_allclose(chances, np.broadcast_to((counts + 1) / (counts.sum() + 256), chances.shape), rtol=1e-4)
 
 
-def test_bits_per_sample_of_a_uniform_guess_are_eight():
+def test_bits_per_sample_of_a_uniform_guess_are_eight_times_the_weight():
     params = settings(SHAPES[1])
     window = Window.of(params, hop=HOP, n_frames=2)
     previous, cues = random_inputs(window)
     batch = {"previous": previous, "cues": cues, "targets": np.full((1, window.n_outputs), 9, np.int32)}
-    np.testing.assert_allclose(bits_per_sample(build_wavenet(params, N_CUES, HOP), batch, False), [8.0], rtol=1e-5)
+    model = build_wavenet(params, N_CUES, HOP)
+    for weights, expected in (([[1.0, 1.0]], 8.0), ([[3.0, 1.0]], 16.0)):
+        batch["weights"] = np.float32(weights)
+        np.testing.assert_allclose(bits_per_sample(model, batch, False), [expected], rtol=1e-5)
 
 
 def test_a_saved_network_loads_in_safe_mode_and_says_the_same(tmp_path):

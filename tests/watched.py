@@ -24,7 +24,7 @@ def film(label: str, rng: np.random.Generator, n_frames: int = 75) -> tuple[np.n
     moves = (np.searchsorted(turns, np.arange(n_frames), side="right") + rng.integers(2)) % 2 == 1
     flashes = np.arange(rng.integers(4, 12), n_frames - 2, 17)
     place = (rng.uniform(8, 24) + np.cumsum(moves) * rng.choice([-1.5, 1.5])) % SIZE
-    height, radius = rng.uniform(9, 23), rng.uniform(4, 7)
+    height, radius = rng.uniform(10, 22), rng.uniform(6, 9)
     y, x = np.mgrid[:SIZE, :SIZE] + 0.5
     frames = np.empty((n_frames, SIZE, SIZE))
     for k in range(n_frames):

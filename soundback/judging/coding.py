@@ -7,7 +7,7 @@ from soundback.cues import CueSheet, conditioning
 from soundback.media import audio
 from soundback.sounding.sampler import Sampler
 
-STRETCH_S = 1.0
+STRETCH_S = 0.5
 """Scored in the middle of each clip; the whole clip would take longer than rendering it."""
 
 

@@ -1,5 +1,6 @@
 """Bootstrap intervals over videos: how far a mean would move, had other videos been drawn."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -72,12 +73,13 @@ class Bootstrap:
         pairs = [(first[video], second[video]) for video in sorted(first) if video in second]
         return self.mean([a - b for a, b in pairs if a is not None and b is not None])
 
-    def statistic(self, n_videos: int, of_counts: Callable[[Array], Array]) -> Interval:
+    def statistic(self, n_videos: int, of_counts: Callable[[Array], Array], *, least: float = -math.inf) -> Interval:
         """Interval of a statistic of the whole set.
 
         Args:
           n_videos: size of the set.
           of_counts: float [n, n_videos], how often each video counts, to float [n], the statistic, nan if unknown.
+          least: the statistic cannot be below.
 
         A resample holds fewer different videos than the set, which moves a distance; that shift is taken out.
         """
@@ -91,7 +93,7 @@ class Bootstrap:
         if not resampled.size:
             return Interval(value, None, None, n_videos)
         low, high = _ends(resampled - resampled.mean() + value)
-        return Interval(value, low, high, n_videos)
+        return Interval(value, max(low, least), high, n_videos)
 
 
 def _ends(values: Array) -> tuple[float, float]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from soundback.judging.table import Results
     from soundback.judging.trials import Scores, Trial
 
-LARGEST_VIDEO_BYTES = 800_000
+LARGEST_VIDEO_BYTES = 400_000
 """A page should open on a phone; larger videos are left out of it, their sound stays."""
 
 HEARD = ("real", "local_predicted", "local_true", "category_only", "nearest_onset_paste")
@@ -243,7 +243,7 @@ def _counts(key: str, rows: Mapping[str, Any]) -> str:
 def _describe(example: Example, sample_rate: int) -> dict[str, Any]:
     """What the page says and shows of one example."""
     trial = example.trial
-    waves = {row: _wave(trial.sounds[row], sample_rate) for row in HEARD if row in trial.sounds}
+    waves = {row: _encode(trial.sounds[row], sample_rate, "WAV") for row in SEEN if row in trial.sounds}
     videos: dict[str, bytes | None] = {row: _video(example.video, waves[row]) for row in SEEN if row in waves}
     return {
         "label": trial.label,
@@ -253,13 +253,17 @@ def _describe(example: Example, sample_rate: int) -> dict[str, Any]:
         "strip": _data("image/jpeg", pictures.jpeg(pictures.strip(example.frames))),
         "figure": _data("image/png", pictures.png(pictures.draw_trial(trial, sample_rate))),
         "videos": {row: _data("video/mp4", content) for row, content in videos.items() if content is not None},
-        "sounds": {row: _data("audio/wav", wave) for row, wave in waves.items() if videos.get(row) is None},
+        "sounds": {
+            row: _data("audio/flac", _encode(trial.sounds[row], sample_rate, "FLAC"))
+            for row in HEARD
+            if row in trial.sounds and videos.get(row) is None
+        },
     }
 
 
-def _wave(waveform: np.ndarray, sample_rate: int) -> bytes:
+def _encode(waveform: np.ndarray, sample_rate: int, kind: str) -> bytes:
     written = io.BytesIO()
-    soundfile.write(written, waveform, sample_rate, format="WAV", subtype="PCM_16")
+    soundfile.write(written, waveform, sample_rate, format=kind, subtype="PCM_16")
     return written.getvalue()
 
 

@@ -1,5 +1,6 @@
 """The evaluation table: every row scored on the same held-out videos, with intervals and paired differences."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ CLIP_COLUMNS = (
     "bits_per_sample",
 )
 SET_COLUMNS = {"frechet_distance": frechet_distances, "kernel_distance": kernel_distances}
+LEAST = {"frechet_distance": 0.0, "kernel_distance": -math.inf}
 COLUMNS = (*CLIP_COLUMNS[:-1], *SET_COLUMNS, CLIP_COLUMNS[-1])
 
 TIMING = ("onset_f1_100ms", "loudness_correlation")
@@ -109,7 +111,11 @@ def _cells(
             return distances(training_embeddings, embeddings, counts)
 
         known = len(embeddings) and len(training_embeddings)
-        cells[column] = bootstrap.statistic(len(embeddings), of_counts) if known else Interval(None, None, None, 0)
+        cells[column] = (
+            bootstrap.statistic(len(embeddings), of_counts, least=LEAST[column])
+            if known
+            else Interval(None, None, None, 0)
+        )
     return {column: cells[column].cell() for column in COLUMNS}
 
 

@@ -22,8 +22,11 @@ from soundback.params import Cues, WaveNet
 from soundback.sounding.sampler import SILENCE
 from soundback.sounding.wavenet import CUE_CONTEXT, N_CLASSES, Window
 
-PERTURBATION_MARGIN = 3
-"""Frames on each side of a window whose curves reach into it: two by smoothing, one more by the rise of loudness."""
+PERTURBATION_MARGIN = 2
+"""Frames on each side of a window whose curves reach into it: one by smoothing, one more by the rise of loudness."""
+
+HIT_FEATURE = -2
+"""Where `cues.conditioning` puts the hits."""
 
 HIT_MOVES, HIT_MOVE_CHANCES = (-1, 0, 1), (0.2, 0.6, 0.2)
 """Frames by which a hit in training is beside the true one, as a predicted hit would be."""
@@ -32,7 +35,11 @@ HIT_WEAKEST = 0.7
 """A hit in training is heard at this share of its strength, up to all of it."""
 
 Batch = dict[str, np.ndarray]
-"""previous: int32 [batch, n_inputs]; cues: float32 [batch, n_cue_frames, n_cues]; targets: int32 [batch, n_outputs]."""
+"""What the network learns from at once, all with a first axis [batch].
+
+previous: int32 [n_inputs]; cues: float32 [n_cue_frames, n_cues]; targets: int32 [n_outputs];
+weights: float32 [n_frames], how much each frame counts.
+"""
 
 
 @dataclass(frozen=True)
@@ -144,14 +151,14 @@ class Telling:
 
 
 def blur_loudness(loudness_db: np.ndarray, noise_db: float, generator: np.random.Generator) -> np.ndarray:
-    """Smooths a loudness curve over one, three or five frames, shifts it as a whole and adds noise without jitter.
+    """Smooths a loudness curve over one or three frames, shifts it as a whole and adds noise without jitter.
 
     Args:
       loudness_db: float32 [n_frames].
       noise_db: dB, standard deviation of the shift, and of the noise.
       generator: draws.
     """
-    smooth = uniform_filter1d(loudness_db, int(generator.choice((1, 3, 5))), mode="nearest")
+    smooth = uniform_filter1d(loudness_db, int(generator.choice((1, 3))), mode="nearest")
     noise = uniform_filter1d(generator.normal(size=len(smooth)), 3, mode="nearest") * np.sqrt(3)
     return (smooth + noise_db * (generator.normal() + noise)).astype(np.float32)
 
@@ -201,6 +208,7 @@ def read_window(
         "previous": classes[:-1],
         "cues": clip.window_cues(first_frame - CUE_CONTEXT, last_frame + CUE_CONTEXT, categories, told),
         "targets": classes[-window.n_outputs :],
+        "weights": np.ones(window.n_frames, np.float32),
     }
 
 
@@ -223,6 +231,23 @@ def as_sampled(window: Batch, shape: Window, params: WaveNet, generator: np.rand
     spread = generator.uniform(0, params.history_noise)
     noise = np.rint(generator.normal(0, spread, len(previous))).astype(np.int32)
     return {**window, "previous": np.clip(previous + noise, 0, N_CLASSES - 1).astype(np.int32), "cues": cues}
+
+
+def weigh_hits(example: Batch, hit_weight: float) -> Batch:
+    """Lets the frames of hits and those beside them count more.
+
+    A sound that starts is one sample of surprise among a thousand that follow from their past; unweighted, a short
+    training learns to go on and not to begin. The weight hangs on the cues alone, never on the samples, so that what
+    the network learns to say is still how likely each sample is.
+
+    Args:
+      example: from `read_window`.
+      hit_weight: what is added to the weight of such a frame.
+    """
+    hit = example["cues"][:, HIT_FEATURE] > 0
+    near = hit[:-2] | hit[1:-1] | hit[2:]
+    last = len(near) - (CUE_CONTEXT - 1)
+    return {**example, "weights": 1 + np.float32(hit_weight) * near[last - len(example["weights"]) : last]}
 
 
 def training_batches(
@@ -255,7 +280,7 @@ def training_batches(
                 start = int(place - (ends[index - 1] if index else 0))
                 told = Telling.as_predicted(params, generator)
                 example = read_window(clips[index], start, window, categories, told)
-                windows.append(as_sampled(example, window, params, generator))
+                windows.append(weigh_hits(as_sampled(example, window, params, generator), params.hit_weight))
             yield _stack(windows)
 
     n_cues = read_window(clips[0], 0, window, categories)["cues"].shape[1]
@@ -263,6 +288,7 @@ def training_batches(
         "previous": tf.TensorSpec((params.batch_size, window.n_inputs), tf.int32),
         "cues": tf.TensorSpec((params.batch_size, window.n_cue_frames, n_cues), tf.float32),
         "targets": tf.TensorSpec((params.batch_size, window.n_outputs), tf.int32),
+        "weights": tf.TensorSpec((params.batch_size, window.n_frames), tf.float32),
     }
     return tf.data.Dataset.from_generator(draw, output_signature=signature).prefetch(8)
 

@@ -27,7 +27,6 @@ VALIDATION_FRAMES_PER_CLIP = 8
 MAX_VALIDATION_CLIPS = 400
 FRAMES_AT_ONCE = 128
 LABEL_SMOOTHING = 0.05
-EMA_DECAY = 0.99
 TEMPERATURES = (0.5, 8.0)
 
 
@@ -116,7 +115,7 @@ def train_classifier(
         frames.frame_batches(train, shards.categories, pictures, batch_size=params.batch_size, seed=params.seed),
         validation.loss,
         params=params,
-        recipe=training.Recipe(validate_every=min(VALIDATE_EVERY, params.steps), ema_decay=EMA_DECAY),
+        recipe=training.Recipe(validate_every=min(VALIDATE_EVERY, params.steps)),
         progress=progress,
     )
     logits = predict_logits(model, validation.pictures)

@@ -25,7 +25,8 @@ FRAMES_PER_VISIT = 8
 GROUPS_PER_BLOCK = 64
 BRIGHTNESS_JITTER = 24.0
 CONTRAST_JITTER = 0.25
-ZOOM = 0.25
+NEGATIVE_SHARE = 0.5
+ZOOM = 0.2
 """Share of the picture's height and width that is cut off at most in training."""
 
 
@@ -144,7 +145,7 @@ class Pictures:
 
 
 def vary(pictures: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Mirrors, zooms into, shifts, and changes brightness and contrast, each example as a whole; never a negative.
+    """Mirrors, zooms into, shifts, changes brightness and contrast, and inverts half, each example as a whole.
 
     Args:
       pictures: uint8 [batch, time, p, p].
@@ -154,7 +155,7 @@ def vary(pictures: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
       float32 [batch, time, p, p], in [0, 255].
     """
     batch, time, p = tf.shape(pictures)[0], tf.shape(pictures)[1], pictures.shape[2]
-    chances = tf.unstack(tf.random.stateless_uniform((6, batch), seed))
+    chances = tf.unstack(tf.random.stateless_uniform((7, batch), seed))
     share = 1 - ZOOM * chances[0]
     top, left = (1 - share) * chances[1], (1 - share) * chances[2]
     # A box whose left side is right of its right side comes out mirrored.
@@ -166,7 +167,9 @@ def vary(pictures: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     gain = 1 + CONTRAST_JITTER * (2 * chances[4] - 1)
     shift = 127.5 + BRIGHTNESS_JITTER * (2 * chances[5] - 1)
     lit = (moved - 127.5) * gain[:, None, None, None] + shift[:, None, None, None]
-    return tf.clip_by_value(lit, 0.0, 255.0)
+    # A shape is the same thing dark before light and light before dark; with few scenes this has to be shown.
+    negative = (chances[6] < NEGATIVE_SHARE)[:, None, None, None]
+    return tf.clip_by_value(tf.where(negative, 255.0 - lit, lit), 0.0, 255.0)
 
 
 def frame_batches(

@@ -37,7 +37,7 @@ CLIP_NORM = 1.0
 
 HIT_WINDOW_S = 0.1
 MIN_REFERENCE_HITS = 3
-THRESHOLDS = np.arange(0.1, 0.91, 0.05)
+THRESHOLDS = np.arange(0.04, 0.9, 0.03)
 CONSTANT_BELOW_DB = 0.1
 
 
@@ -108,14 +108,25 @@ def build_spotter(params: SpotterParams, frame_rate: int, size: int) -> keras.Mo
     frames.check_sizes(size, params.picture_size)
     p = params.picture_size
     pictures = keras.Input((None, p, p), name="pictures")
-    strided = [keras.layers.Conv2D(width, 3, 2, padding="same", activation="relu") for width in params.channels]
-    dense = [keras.layers.Flatten(), keras.layers.Dense(params.hidden, activation="relu")]
-    x = PerFrame(keras.Sequential([keras.Input((p, p, 3)), *strided, *dense]))(Change()(pictures))
+    x = PerFrame(_frame_encoder(params))(Change()(pictures))
     for dilation in dilations(round(params.context_s * frame_rate)):
         y = keras.layers.Conv1D(params.hidden, KERNEL, padding="same", dilation_rate=dilation, activation="relu")(x)
         x = keras.layers.Add()([x, keras.layers.Dense(params.hidden)(y)])
     x = keras.layers.Dense(params.hidden, activation="relu")(x)
     return keras.Model(pictures, keras.layers.Dense(2, name="loudness_and_hit")(x), name="spotter")
+
+
+def _frame_encoder(params: SpotterParams) -> keras.Model:
+    """What one frame and its change look like: [p, p, 3] to [hidden]."""
+    frame = x = keras.Input((params.picture_size, params.picture_size, 3))
+    means = []
+    for width in params.channels:
+        x = keras.layers.Conv2D(width, 3, 2, padding="same", activation="relu")(x)
+        # What flows is known by how much of it there is, wherever it is.
+        means.append(keras.layers.GlobalAveragePooling2D()(x))
+    places = keras.layers.Flatten()(x)
+    described = keras.layers.Dense(params.hidden, activation="relu")(keras.layers.Concatenate()([places, *means]))
+    return keras.Model(frame, described, name="frame_encoder")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,62 @@
+"""`make ui` for real: all comes up, a run goes through, and nothing is left after `make ui-stop`."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from tests.clones import Clone, make_clone
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Clone]:
+    clone = make_clone(tmp_path_factory.mktemp("ui"), profile="smoke")
+    # A file: what the server and the worker inherit of a pipe would stay open for as long as they run.
+    with (clone.root / "started.log").open("w") as printed:
+        command = ["python", "-m", "flows.ui", "start", "--port", str(port)]
+        subprocess.run(command, cwd=clone.root, env=clone.environment, stdout=printed, check=True)
+    try:
+        yield clone
+    finally:
+        clone.run("python", "-m", "flows.ui", "stop")
+
+
+def test_a_run_started_from_its_deployment_completes_and_stopping_leaves_no_process(clone: Clone, port: int) -> None:
+    address = f"http://127.0.0.1:{port}"
+    assert address in (clone.root / "started.log").read_text()
+    assert address in clone.run("python", "-m", "flows.ui", "start"), "a second start tells where it is"
+    page = requests.get(address, timeout=10)
+    assert page.ok
+
+    command = ["prefect", "deployment", "run", "pipeline/demand", "--watch", "-p", 'stages=["list_videos@drum"]']
+    prefect = {"PREFECT_API_URL": f"{address}/api", "PREFECT_HOME": str(clone.root / ".prefect")}
+    environment = {**clone.environment, **prefect}
+    ran = subprocess.run(command, cwd=clone.root, env=environment, capture_output=True, text=True, check=True)
+    assert "Completed" in ran.stdout
+    assert (clone.root / "data" / "catalog" / "drum.parquet").is_file()
+
+    started = processes_in(clone.root)
+    assert started
+    clone.run("python", "-m", "flows.ui", "stop")
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert not alive
+    assert not processes_in(clone.root)
+
+
+def processes_in(root: Path) -> list[psutil.Process]:
+    found = psutil.process_iter(["cwd", "pid"])
+    return [each for each in found if (each.info["cwd"] or "").startswith(str(root)) and each.pid != os.getpid()]
