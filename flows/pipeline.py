@@ -217,7 +217,10 @@ def main() -> None:
     parser.add_argument("stages", nargs="*", help="as in dvc.yaml; none: all")
     parser.add_argument("--force", action="store_true", help="run the named stages even if nothing changed")
     arguments = parser.parse_args()
-    state = pipeline(arguments.stages or None, arguments.force, return_state=True)
+    try:
+        state = pipeline(arguments.stages or None, arguments.force, return_state=True)
+    except KeyboardInterrupt:
+        sys.exit("Stopped; the next run goes on from there.")
     if not state.is_completed():
         sys.exit(state.message)
 

@@ -138,7 +138,8 @@ class WaveNet(Training):
     cue_noise_db: float = Field(ge=0, description="dB, of the loudness in training")
     confidence_low: float = Field(gt=0, le=1, description="confidences in training are drawn from here to 1")
     hit_weight: float = Field(ge=0, description="how much more the frames around a hit count in training")
-    cold_start: Share = Field(description="share of crops that hear silence in front, as where a segment starts")
+    cold_start: Share = Field(description="share of crops with silence in front, as where a segment starts")
+    splice: Share = Field(description="share of crops with another sound and its cues in front")
     history_noise: float = Field(ge=0, description="mu-law classes, at most so much (RMS) on what is heard in training")
 
     @model_validator(mode="after")

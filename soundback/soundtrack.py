@@ -21,6 +21,7 @@ from soundback.cues import CueSheet, Segment, conditioning
 from soundback.errors import MediaError, ModelError
 from soundback.media import audio, ffmpeg
 from soundback.progress import Progress, no_progress
+from soundback.sounding import fader
 from soundback.sounding.sampler import Sampler
 from soundback.training import load_model
 from soundback.watching.classifier import Classifier
@@ -52,6 +53,12 @@ class Soundtrack:
         self.sample_rate: int = card["sample_rate"]
         self.frame_rate: int = card["frame_rate"]
         self.hop: int = card["hop"]
+        # As the curves of the training were measured, so the fader measures.
+        self._measured = {
+            "hop": self.hop,
+            "window_samples": round(card["cues"]["loudness_window_s"] * self.sample_rate),
+            "floor_db": card["cues"]["loudness_floor_db"],
+        }
         if self.categories != tuple(classifier.categories):
             raise ModelError(
                 f"The classifier knows {', '.join(classifier.categories)}; "
@@ -236,6 +243,8 @@ class Soundtrack:
             self.sampler.start(), self.sampler.project(told), uniforms, self.params.temperature
         )
         waveform = audio.mu_law_decode(classes[pre_roll * self.hop :]).astype(np.float32)
+        if with_curves:
+            waveform = fader.ride(waveform, sheet.loudness_db[first:last], sheet.hit[first:last], **self._measured)
         # Equal power, since the two sides of a crossfade are not correlated.
         ramp = np.sin(np.linspace(0, np.pi / 2, 2 * fade * self.hop, dtype=np.float32))
         if unit.start > 0:

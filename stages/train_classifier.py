@@ -40,7 +40,7 @@ def train_classifier(
     """
     shards = frame_shards(frames, labels)
     with show_progress("Training the classifier") as progress:
-        trained = classifier.train_classifier(shards, params=params, size=stored.size, progress=progress)
+        trained = classifier.train_classifier(shards, params=params, stored=stored, progress=progress)
     with whole_folder(plots) as folder:
         training.write_curve(trained.fit, folder)
         with (folder / "confusion.csv").open("w", newline="", encoding="utf-8") as file:

@@ -47,7 +47,7 @@ def train_spotter(
     shards, sounds = frame_shards(frames, labels), audio_clips(audio, labels)
     with show_progress("Training the spotter") as progress:
         trained = spotter.train_spotter(
-            shards, sounds, params=params, hearing=hearing, size=stored.size, progress=progress
+            shards, sounds, params=params, hearing=hearing, stored=stored, progress=progress
         )
     with whole_folder(plots) as folder:
         training.write_curve(trained.fit, folder)

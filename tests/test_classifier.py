@@ -21,7 +21,14 @@ def untrained(architecture: str = "residual", **card: object) -> tuple[keras.Mod
     keras.utils.set_random_seed(0)
     params = PARAMS.model_copy(update={"architecture": architecture})
     model = classifier.build_classifier(params, len(NAMES), 32)
-    plain = {"kind": "classifier", "categories": NAMES, "size": 32, "temperature": 2.0, "params": params.model_dump()}
+    plain = {
+        "kind": "classifier",
+        "categories": NAMES,
+        "size": 32,
+        "fit": "pad",
+        "temperature": 2.0,
+        "params": params.model_dump(),
+    }
     return model, plain | card
 
 
@@ -61,6 +68,7 @@ def test_a_saved_classifier_says_the_same(tmp_path, pixels):
     training.save_model(model, tmp_path / "c.keras", card)
     loaded = classifier.Classifier.load(tmp_path / "c.keras")
     assert (loaded.categories, loaded.unsure_below) == (tuple(NAMES), 0.5)
+    assert (loaded.size, loaded.fit) == (32, "pad")
     np.testing.assert_allclose(loaded.predict(pixels), classifier.Classifier(model, card).predict(pixels), atol=1e-6)
 
 

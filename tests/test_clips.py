@@ -11,10 +11,11 @@ from soundback.params import load_params
 from soundback.sounding.clips import (
     Hearing,
     Telling,
-    as_sampled,
+    add_noise,
     blur_loudness,
     cue_clips,
     move_hits,
+    put_in_front,
     read_window,
     training_batches,
     validation_windows,
@@ -113,28 +114,35 @@ def test_blurred_loudness_is_right_on_average_and_off_by_what_was_asked():
     np.testing.assert_array_equal(blur_loudness(true, 0.0, generator), true)
 
 
-def test_a_cold_start_hears_silence_without_cues_and_has_to_say_the_same(cued):
-    params = PARAMS.wavenet.model_copy(update={"cold_start": 1.0, "history_noise": 0.0})
-    true = read_window(cued[0], 20, WINDOW, CATEGORIES)
-    cold = as_sampled(true, WINDOW, params, np.random.default_rng(0))
-    start = WINDOW.history_frames * HOP
-    assert set(cold["previous"][: start + 1]) == {SILENCE}
-    np.testing.assert_array_equal(cold["previous"][start + 1 :], true["previous"][start + 1 :])
-    assert not cold["cues"][: WINDOW.history_frames + CUE_CONTEXT].any()
-    np.testing.assert_array_equal(cold["cues"][5:], true["cues"][5:])
-    np.testing.assert_array_equal(cold["targets"], true["targets"])
+def test_what_is_put_in_front_is_heard_and_told_up_to_the_first_frame_which_counts_more(cued):
+    before, example = (read_window(clip, 20, WINDOW, CATEGORIES) for clip in cued)
+    spliced = put_in_front(before, example, hit_weight=4.0)
+    border = 3 * HOP + 1  # Position i hears sample i - 1.
+    np.testing.assert_array_equal(spliced["previous"][:border], before["previous"][:border])
+    np.testing.assert_array_equal(spliced["previous"][border:], example["previous"][border:])
+    np.testing.assert_array_equal(spliced["cues"][: 3 + CUE_CONTEXT], before["cues"][: 3 + CUE_CONTEXT])
+    np.testing.assert_array_equal(spliced["cues"][3 + CUE_CONTEXT :], example["cues"][3 + CUE_CONTEXT :])
+    np.testing.assert_array_equal(spliced["targets"], example["targets"])
+    np.testing.assert_array_equal(spliced["weights"], [5, 1, 1, 1, 1])
 
 
-def test_noise_on_what_is_heard_is_at_most_what_was_asked_and_leaves_the_targets(cued):
-    params = PARAMS.wavenet.model_copy(update={"cold_start": 0.0, "history_noise": 3.0})
+def test_a_cold_start_hears_silence_without_cues(cued):
+    params = PARAMS.wavenet.model_copy(update={"cold_start": 0.9999, "history_noise": 0.0, "batch_size": 8})
+    (batch,) = training_batches(cued, WINDOW, CATEGORIES, params).take(1)
+    assert np.all(batch["previous"][:, : 3 * HOP + 1] == SILENCE)
+    assert not np.any(batch["cues"][:, : 3 + CUE_CONTEXT])
+    assert np.all(np.any(batch["cues"][:, 3 + CUE_CONTEXT :], axis=(1, 2)))
+
+
+def test_noise_on_what_is_heard_is_at_most_what_was_asked_and_leaves_the_rest(cued):
     true = read_window(cued[1], 20, WINDOW, CATEGORIES)
     generator = np.random.default_rng(0)
-    heard = [as_sampled(true, WINDOW, params, generator) for _ in range(200)]
-    rms = [np.sqrt(np.mean((each["previous"] - true["previous"]) ** 2.0)) for each in heard]
+    noisy = [add_noise(true, 3.0, generator) for _ in range(200)]
+    rms = [np.sqrt(np.mean((each["previous"] - true["previous"]) ** 2.0)) for each in noisy]
     assert max(rms) < 3.3
     # Drawn evenly from none to the most.
     assert np.mean(rms) == pytest.approx(1.5, abs=0.2)
-    for each in heard:
+    for each in noisy:
         np.testing.assert_array_equal(each["targets"], true["targets"])
         np.testing.assert_array_equal(each["cues"], true["cues"])
 

@@ -20,7 +20,13 @@ FRAME_RATE, HOP = 25, 40
 SETTINGS = settings_of.Soundtrack(
     smoothing_s=0.12, min_segment_s=0.2, max_segment_s=1.0, crossfade_s=0.08, temperature=1.0
 )
-CARD = {"categories": list(CATEGORIES), "sample_rate": 1000, "frame_rate": FRAME_RATE, "hop": HOP}
+CARD = {
+    "categories": list(CATEGORIES),
+    "sample_rate": 1000,
+    "frame_rate": FRAME_RATE,
+    "hop": HOP,
+    "cues": {"loudness_window_s": 0.16, "loudness_floor_db": -60.0},
+}
 
 
 class BrightIsBell:

@@ -17,8 +17,8 @@ PARAMS = SpotterParams(
 CUES = Cues(loudness_window_s=0.16, loudness_floor_db=-60, hit_quantile=0.99, hit_threshold=0.2)
 HEARING = spotter.Hearing(watched.SAMPLE_RATE, watched.FRAME_RATE, CUES)
 CARD = {
-    "kind": "spotter", "frame_rate": 25, "size": 16, "loudness_low_db": -31.0, "loudness_high_db": -29.0,
-    "hit_threshold": 0.3, "params": PARAMS.model_dump(mode="json"),
+    "kind": "spotter", "frame_rate": 25, "size": 16, "fit": "stretch",
+    "loudness_low_db": -31.0, "loudness_high_db": -29.0, "hit_threshold": 0.3, "params": PARAMS.model_dump(mode="json"),
 }  # fmt: skip
 
 
@@ -90,7 +90,8 @@ def test_loudness_stays_in_the_range_of_training_and_hits_are_sparse(film):
 def test_a_saved_spotter_says_the_same(tmp_path, model, film):
     training.save_model(model, tmp_path / "s.keras", CARD)
     loaded = spotter.Spotter.load(tmp_path / "s.keras")
-    assert (loaded.frame_rate, loaded.reach, loaded.loudness_range_db) == (25, 26, (-31.0, -29.0))
+    assert (loaded.frame_rate, loaded.size, loaded.fit) == (25, 16, "stretch")
+    assert (loaded.reach, loaded.loudness_range_db) == (26, (-31.0, -29.0))
     for found, expected in zip(loaded.predict([film]), spotter.Spotter(model, CARD).predict([film]), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 

@@ -29,9 +29,8 @@ def film(label: str, rng: np.random.Generator, n_frames: int = 75) -> tuple[np.n
     frames = np.empty((n_frames, SIZE, SIZE))
     for k in range(n_frames):
         across, down = (x - place[k] + SIZE / 2) % SIZE - SIZE / 2, y - height
-        inside = (
-            across**2 + down**2 < radius**2 if label == "Disc" else np.maximum(abs(across), abs(down)) < radius * 0.9
-        )
+        edge = np.maximum(abs(across), abs(down)) / radius
+        inside = across**2 + down**2 < radius**2 if label == "Disc" else (edge > 0.5) & (edge < 1)
         frames[k] = np.where(inside, 200, 60) + 50 * (k in flashes) + rng.normal(0, 3, (SIZE, SIZE))
     waveform = rng.normal(0, 1, n_frames * HOP) * np.repeat(np.where(moves, LOUD, QUIET), HOP)
     ring = np.exp(-np.arange(4 * HOP) / 150) * np.sin(np.arange(4 * HOP) * 0.8) * 0.7

@@ -33,7 +33,7 @@ from soundback.media.containers import (
     probe,
     start_time_s,
 )
-from soundback.outputs import whole_file
+from soundback.outputs import check_free, whole_file
 
 MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 EMPTY_PHRASES = (  # what ffmpeg adds below the line that tells
@@ -235,6 +235,16 @@ def _source(path: Path, *, start_s: float | None, **options: Any) -> Any:
         # read apart would lose their offset.
         options |= {"copyts": None, "itsoffset": f"{-start_s:.6f}"}
     return ffmpeg.input(file_address(path), format_whitelist=CONTAINERS, **options)
+
+
+def check_output(out: Path, *, overwrite: bool) -> None:
+    """Refuses, before any work is done, what `mux` could not write.
+
+    Raises:
+      SoundbackError: when the suffix names no container, something is there already, or the folder is missing.
+    """
+    _muxer(out)
+    check_free(out, overwrite=overwrite)
 
 
 def _muxer(out: Path) -> dict[str, Any]:

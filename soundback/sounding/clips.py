@@ -212,25 +212,44 @@ def read_window(
     }
 
 
-def as_sampled(window: Batch, shape: Window, params: WaveNet, generator: np.random.Generator) -> Batch:
-    """What the sampler would hear: its own sound, never quite right, and silence where a segment starts.
+def put_in_front(before: Batch, example: Batch, hit_weight: float) -> Batch:
+    """Cuts from another sound, and its cues, to an example at its first frame.
 
-    Learning from perfect history alone, a network comes to trust it more than the cues: told another category, it goes
-    on with whatever its first samples happened to be. (On two tones, noise also lowered the validation bits.)
+    The first samples after the cut count like a hit: they are what teaches the network to obey its cues when they and
+    the past disagree. In real sound they never do, but in the sampler's own they may: an onset that it missed, or its
+    first samples in a tone of the wrong category, would otherwise stay as they are.
 
     Args:
-      window: from `read_window`.
-      shape: its shape.
-      params: cold_start and history_noise are used.
+      before: from `read_window` with the same window; its history is taken.
+      example: from `read_window`; the rest is taken.
+      hit_weight: what is added to the weight of the first frame.
+    """
+    n_heard = len(example["previous"]) - len(example["targets"]) + 1
+    n_told = len(example["cues"]) - len(example["weights"]) - CUE_CONTEXT
+    weights = example["weights"].copy()
+    weights[0] = 1 + hit_weight
+    return {
+        "previous": np.concatenate([before["previous"][:n_heard], example["previous"][n_heard:]]),
+        "cues": np.concatenate([before["cues"][:n_told], example["cues"][n_told:]]),
+        "targets": example["targets"],
+        "weights": weights,
+    }
+
+
+def add_noise(example: Batch, most: float, generator: np.random.Generator) -> Batch:
+    """Adds rounded Gaussian noise to what is heard, not to what is to be said.
+
+    The sampler hears its own sound, which is never quite right. Learning from perfect history alone, a network comes to
+    trust it more than the cues. (On two tones in noise, this also lowered the validation bits.)
+
+    Args:
+      example: from `read_window`.
+      most: mu-law classes; the noise's RMS is drawn from 0 to here.
       generator: draws.
     """
-    previous, cues = window["previous"], window["cues"].copy()
-    if generator.random() < params.cold_start:
-        previous = np.where(np.arange(len(previous)) <= shape.history_frames * shape.hop, SILENCE, previous)
-        cues[: shape.history_frames + CUE_CONTEXT] = 0
-    spread = generator.uniform(0, params.history_noise)
-    noise = np.rint(generator.normal(0, spread, len(previous))).astype(np.int32)
-    return {**window, "previous": np.clip(previous + noise, 0, N_CLASSES - 1).astype(np.int32), "cues": cues}
+    heard = example["previous"]
+    noise = np.rint(generator.normal(0, generator.uniform(0, most), len(heard))).astype(np.int32)
+    return {**example, "previous": np.clip(heard + noise, 0, N_CLASSES - 1)}
 
 
 def weigh_hits(example: Batch, hit_weight: float) -> Batch:
@@ -271,17 +290,26 @@ def training_batches(
         )
     ends = np.cumsum([clip.n_frames - window.n_frames + 1 for clip in clips])
 
+    def read_anywhere(generator: np.random.Generator) -> Batch:
+        place = generator.integers(ends[-1])
+        index = int(np.searchsorted(ends, place, side="right"))
+        start = int(place - (ends[index - 1] if index else 0))
+        told = Telling.as_predicted(params, generator)
+        return weigh_hits(read_window(clips[index], start, window, categories, told), params.hit_weight)
+
+    def draw_example(generator: np.random.Generator) -> Batch:
+        example = read_anywhere(generator)
+        chance = generator.random()
+        if chance < params.cold_start:
+            example = put_in_front(_silence_like(example), example, params.hit_weight)
+        elif chance < params.cold_start + params.splice:
+            example = put_in_front(read_anywhere(generator), example, params.hit_weight)
+        return add_noise(example, params.history_noise, generator)
+
     def draw() -> Iterator[Batch]:
         generator = np.random.default_rng(params.seed)
         while True:
-            windows = []
-            for place in generator.integers(ends[-1], size=params.batch_size):
-                index = int(np.searchsorted(ends, place, side="right"))
-                start = int(place - (ends[index - 1] if index else 0))
-                told = Telling.as_predicted(params, generator)
-                example = read_window(clips[index], start, window, categories, told)
-                windows.append(weigh_hits(as_sampled(example, window, params, generator), params.hit_weight))
-            yield _stack(windows)
+            yield _stack([draw_example(generator) for _ in range(params.batch_size)])
 
     n_cues = read_window(clips[0], 0, window, categories)["cues"].shape[1]
     signature = {
@@ -298,6 +326,10 @@ def validation_windows(clips: Sequence[CuedClip], window: Window, categories: Se
     for clip in clips:
         for start in range(0, clip.n_frames - window.n_frames + 1, window.n_frames):
             yield _stack([read_window(clip, start, window, categories)])
+
+
+def _silence_like(example: Batch) -> Batch:
+    return {"previous": np.full_like(example["previous"], SILENCE), "cues": np.zeros_like(example["cues"])}
 
 
 def _stack(windows: Sequence[Batch]) -> Batch:

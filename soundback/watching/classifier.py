@@ -16,6 +16,7 @@ from soundback import training
 from soundback.dataset import FrameShards
 from soundback.errors import DataContractError, ModelError
 from soundback.params import Classifier as ClassifierParams
+from soundback.params import Frames
 from soundback.progress import Progress, no_progress
 from soundback.watching import frames
 
@@ -94,21 +95,21 @@ class TrainedClassifier:
 
 
 def train_classifier(
-    shards: FrameShards, *, params: ClassifierParams, size: int, progress: Progress = no_progress
+    shards: FrameShards, *, params: ClassifierParams, stored: Frames, progress: Progress = no_progress
 ) -> TrainedClassifier:
     """Trains on the train split and keeps the weights that do best on the validation split.
 
     Args:
       shards: the frames of all labels.
       params: network and budget.
-      size: pixels of the stored frames.
+      stored: how the frames are stored.
       progress: called after every step.
     """
     keras.utils.set_random_seed(params.seed)
     train = frames.list_clips(shards, "train")
-    pictures = frames.Pictures(size, params.picture_size)
+    pictures = frames.Pictures(stored.size, params.picture_size)
     validation = _ValidationFrames.read(frames.list_clips(shards, "validation"), shards.categories, pictures)
-    model = build_classifier(params, len(shards.categories), size)
+    model = build_classifier(params, len(shards.categories), stored.size)
     fit = training.fit(
         model,
         _weighted_loss(train, shards.categories),
@@ -124,7 +125,8 @@ def train_classifier(
     card = {
         "kind": KIND,
         "categories": list(shards.categories),
-        "size": size,
+        "size": stored.size,
+        "fit": stored.fit,
         "temperature": temperature,
         "params": params.model_dump(mode="json"),
     }
@@ -251,11 +253,19 @@ def predict_logits(model: keras.Model, pictures: np.ndarray) -> np.ndarray:
 
 
 class Classifier:
-    """A trained classifier."""
+    """A trained classifier.
+
+    Attributes:
+      categories: display names, in the order of the answers.
+      unsure_below: a probability; what stays below it is nothing we know.
+      size: pixels of the frames it takes.
+      fit: how a picture is brought to that size, see `params.Frames`.
+    """
 
     def __init__(self, model: keras.Model, card: dict[str, Any]) -> None:
         self._model = model
-        self._size: int = card["size"]
+        self.size: int = card["size"]
+        self.fit: str = card["fit"]
         self._picture_size: int = card["params"]["picture_size"]
         self._temperature: float = card["temperature"]
         self.categories: tuple[str, ...] = tuple(card["categories"])
@@ -289,10 +299,10 @@ class Classifier:
         Returns:
           float32 [n, n_categories], calibrated probabilities; below `unsure_below` it is nothing we know.
         """
-        if pixels.shape[1:] != (self._size, self._size):
+        if pixels.shape[1:] != (self.size, self.size):
             raise ModelError(
-                f"The classifier was trained on frames of {self._size}x{self._size} pixels and was given "
-                f"{pixels.shape[2]}x{pixels.shape[1]}. Set frames.size to {self._size}, or train it again."
+                f"The classifier was trained on frames of {self.size}x{self.size} pixels and was given "
+                f"{pixels.shape[2]}x{pixels.shape[1]}. Set frames.size to {self.size}, or train it again."
             )
         logits = predict_logits(self._model, frames.shrink(pixels, self._picture_size))
         return softmax(logits / self._temperature, axis=1).astype(np.float32)

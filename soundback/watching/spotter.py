@@ -16,7 +16,7 @@ from soundback import cues, dataset, training
 from soundback.dataset import FrameShards
 from soundback.errors import DataContractError, ModelError
 from soundback.media.audio import read_wav
-from soundback.params import Cues
+from soundback.params import Cues, Frames
 from soundback.params import Spotter as SpotterParams
 from soundback.progress import Progress, no_progress
 from soundback.watching import frames
@@ -203,7 +203,7 @@ def train_spotter(
     *,
     params: SpotterParams,
     hearing: Hearing,
-    size: int,
+    stored: Frames,
     progress: Progress = no_progress,
 ) -> TrainedSpotter:
     """Trains on the train split and keeps the weights that do best on the validation split.
@@ -213,7 +213,7 @@ def train_spotter(
       sounds: the clips of all labels with usable sound.
       params: network and budget.
       hearing: how the truth is measured.
-      size: pixels of the stored frames.
+      stored: how the frames are stored.
       progress: called after every step.
     """
     keras.utils.set_random_seed(params.seed)
@@ -222,8 +222,8 @@ def train_spotter(
     seen = frames.list_clips(shards, "validation")
     # Every n-th of too many, so that all labels stay: the clips are sorted by id, not by label.
     validation = _hear(seen[:: -(-len(seen) // MAX_VALIDATION_CLIPS)], sounds, hearing, hit_scale)
-    pictures = frames.Pictures(size, params.picture_size)
-    model = build_spotter(params, hearing.frame_rate, size)
+    pictures = frames.Pictures(stored.size, params.picture_size)
+    model = build_spotter(params, hearing.frame_rate, stored.size)
     answer = _compiled(model)
 
     def validate(_: keras.Model) -> float:
@@ -244,7 +244,8 @@ def train_spotter(
     card = {
         "kind": KIND,
         "frame_rate": hearing.frame_rate,
-        "size": size,
+        "size": stored.size,
+        "fit": stored.fit,
         "loudness_low_db": float(min(clip.loudness_db.min() for clip in train)),
         "loudness_high_db": float(max(clip.loudness_db.max() for clip in train)),
         "hit_scale": hit_scale,
@@ -388,13 +389,21 @@ def _examples(
 
 
 class Spotter:
-    """A trained spotter."""
+    """A trained spotter.
+
+    Attributes:
+      frame_rate: frames per second that it takes.
+      size: their pixels.
+      fit: how a picture is brought to that size, see `params.Frames`.
+      reach: frames on each side that can move an answer.
+    """
 
     def __init__(self, model: keras.Model, card: dict[str, Any]) -> None:
         self._answer = _compiled(model)
         self._card = card
         self._picture_size: int = card["params"]["picture_size"]
-        self._size: int = card["size"]
+        self.size: int = card["size"]
+        self.fit: str = card["fit"]
         self.frame_rate: int = card["frame_rate"]
         self.reach = reach(card["params"]["context_s"], self.frame_rate)
 
@@ -447,9 +456,9 @@ class Spotter:
             yield self._answer(held)[answered:]
 
     def _shrink(self, pixels: np.ndarray) -> np.ndarray:
-        if pixels.shape[1:] != (self._size, self._size):
+        if pixels.shape[1:] != (self.size, self.size):
             raise ModelError(
-                f"The spotter was trained on frames of {self._size}x{self._size} pixels and was given "
-                f"{pixels.shape[2]}x{pixels.shape[1]}. Set frames.size to {self._size}, or train it again."
+                f"The spotter was trained on frames of {self.size}x{self.size} pixels and was given "
+                f"{pixels.shape[2]}x{pixels.shape[1]}. Set frames.size to {self.size}, or train it again."
             )
         return frames.shrink(pixels, self._picture_size)
