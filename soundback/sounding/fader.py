@@ -11,6 +11,9 @@ from soundback.media.audio import rms_db
 MOST_CUT_DB, MOST_BOOST_DB = 50.0, 30.0
 """How far the fader moves; silence is not boosted into noise."""
 
+PASSES = 4
+"""Loudness is measured over a window longer than a frame, so the gain of one frame moves its neighbours' loudness."""
+
 FRAMES_BEFORE_HIT = 2
 """Loudness is measured over a window, so it rises this long before the hit that raises it."""
 
@@ -31,11 +34,16 @@ def ride(
     Returns:
       float32 [n_frames * hop] in [-1, 1].
     """
-    own_db = rms_db(waveform, hop=hop, window_samples=window_samples, floor_db=floor_db)
-    gain_db = np.clip(_wait_for_hits(loudness_db, hit) - own_db, -MOST_CUT_DB, MOST_BOOST_DB)
-    middles = (np.arange(len(gain_db)) + 0.5) * hop
-    gain = 10 ** (np.interp(np.arange(len(waveform)), middles, gain_db) / 20)
-    return (waveform * gain).clip(-1, 1).astype(np.float32)
+    wanted_db = _wait_for_hits(loudness_db, hit)
+    middles = (np.arange(len(wanted_db)) + 0.5) * hop
+    total_db = np.zeros(len(wanted_db))
+    ridden = waveform
+    for _ in range(PASSES):
+        own_db = rms_db(ridden, hop=hop, window_samples=window_samples, floor_db=floor_db)
+        total_db = np.clip(total_db + wanted_db - own_db, -MOST_CUT_DB, MOST_BOOST_DB)
+        gain = 10 ** (np.interp(np.arange(len(waveform)), middles, total_db) / 20)
+        ridden = (waveform * gain).clip(-1, 1).astype(np.float32)
+    return ridden
 
 
 def _wait_for_hits(loudness_db: np.ndarray, hit: np.ndarray) -> np.ndarray:
