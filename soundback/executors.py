@@ -1,6 +1,7 @@
 """Opens the executor on which per-video work runs."""
 
 import multiprocessing
+import os
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
 import joblib
@@ -19,4 +20,6 @@ def open_executor(settings: Settings | None = None) -> Executor:
     if settings.executor == "threads":
         return ThreadPoolExecutor(workers)
     # Spawned workers inherit no locks or open sockets from a parent that runs threads.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=die_with_parent)
+    return ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=die_with_parent, initargs=(os.getpid(),)
+    )

@@ -11,14 +11,18 @@ from multiprocessing import resource_tracker
 PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int | None = None) -> None:
     """Asks the kernel to end this process when its parent ends, however that ends (Linux; elsewhere nothing).
 
     DVC leaves a stage running when DVC itself is killed; such an orphan would go on writing outputs.
+
+    Args:
+      parent: process id of the parent, where it is known: a worker takes a second to start, and if its parent was
+        killed meanwhile, somebody else is its parent by now.
     """
     if sys.platform != "linux":
         return
-    parent = os.getppid()
+    parent = parent or os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # It died before the kernel was asked.
         os.kill(os.getpid(), signal.SIGKILL)
