@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from scipy.signal import find_peaks
@@ -89,39 +90,60 @@ class CueSheet:
     __hash__ = None  # type: ignore[assignment]
 
 
-def measure_curves(
-    waveform: np.ndarray, *, sample_rate: int, hop: int, params: Cues, hit_scale: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Measures the true loudness and hits of a sound.
+@dataclass(frozen=True)
+class Hearing:
+    """How the true curves are measured on a sound.
 
-    Args:
-      waveform: float32 [time].
+    Attributes:
       sample_rate: Hz.
       hop: samples per frame.
-      params: windows, floor and threshold.
-      hit_scale: onset strength that counts as 1, see `measure_hit_scale`.
-
-    Returns:
-      loudness_db: float32 [time // hop], dBFS over the window around each frame.
-      hit: float32 [time // hop], 0 to 1.
+      cues: windows, floor and threshold.
+      hit_scale: onset strength that counts as a hit of 1.
     """
-    loudness_db = audio.rms_db(
-        waveform,
-        hop=hop,
-        window_samples=round(params.loudness_window_s * sample_rate),
-        floor_db=params.loudness_floor_db,
-    )
-    strength = audio.onset_strength(waveform, sample_rate=sample_rate, hop=hop) / hit_scale
-    return loudness_db, pick_hits(strength, params.hit_threshold)
 
+    sample_rate: int
+    hop: int
+    cues: Cues
+    hit_scale: float
 
-def measure_hit_scale(waveforms: Iterable[np.ndarray], *, sample_rate: int, hop: int, params: Cues) -> float:
-    """The onset strength that counts as a hit of 1: a quantile over the training split, one constant for all clips."""
-    strengths = [audio.onset_strength(waveform, sample_rate=sample_rate, hop=hop) for waveform in waveforms]
-    scale = float(np.quantile(np.concatenate(strengths), params.hit_quantile))
-    if scale <= 0:
-        raise DataContractError("The training sounds hold no onset at all; check that they are not silent or constant.")
-    return scale
+    @classmethod
+    def of(cls, waveforms: Iterable[np.ndarray], *, sample_rate: int, hop: int, cues: Cues) -> Self:
+        """Takes the hit scale from these sounds, the training split's: a quantile, one constant for all clips.
+
+        Raises:
+          DataContractError: when no onset is in them.
+        """
+        strengths = [audio.onset_strength(waveform, sample_rate=sample_rate, hop=hop) for waveform in waveforms]
+        scale = float(np.quantile(np.concatenate(strengths), cues.hit_quantile))
+        if scale <= 0:
+            raise DataContractError(
+                "The training sounds hold no onset at all; check that they are not silent or constant."
+            )
+        return cls(sample_rate, hop, cues, scale)
+
+    @property
+    def frame_rate(self) -> int:
+        """Frames per second."""
+        return self.sample_rate // self.hop
+
+    def measure(self, waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Measures the true loudness and hits of a sound.
+
+        Args:
+          waveform: float32 [time].
+
+        Returns:
+          loudness_db: float32 [time // hop], dBFS over the window around each frame.
+          hit: float32 [time // hop], 0 to 1.
+        """
+        loudness_db = audio.rms_db(
+            waveform,
+            hop=self.hop,
+            window_samples=round(self.cues.loudness_window_s * self.sample_rate),
+            floor_db=self.cues.loudness_floor_db,
+        )
+        strength = audio.onset_strength(waveform, sample_rate=self.sample_rate, hop=self.hop) / self.hit_scale
+        return loudness_db, pick_hits(strength, self.cues.hit_threshold)
 
 
 def pick_hits(strength: np.ndarray, threshold: float) -> np.ndarray:

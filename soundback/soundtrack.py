@@ -23,6 +23,7 @@ from soundback.media import audio, ffmpeg
 from soundback.progress import Progress, no_progress
 from soundback.sounding import fader
 from soundback.sounding.sampler import Sampler
+from soundback.sounding.wavenet import CUE_CONTEXT
 from soundback.training import load_model
 from soundback.watching.classifier import Classifier
 from soundback.watching.spotter import Spotter
@@ -73,7 +74,7 @@ class Soundtrack:
         Raises:
           ModelError: when one is missing, or they do not belong together.
         """
-        network, card = load_model(models / "wavenet.keras")
+        network, card = load_model(models / "wavenet.keras", "wavenet")
         return cls(
             Classifier.load(models / "classifier.keras"),
             Spotter.load(models / "spotter.keras"),
@@ -235,16 +236,17 @@ class Soundtrack:
         fade = self._frames(self.params.crossfade_s / 2)
         first, last = max(0, unit.start - fade), min(sheet.n_frames, unit.end + fade)
         pre_roll = -(-self.sampler.receptive_field // self.hop)
-        told = self._conditioning(sheet, unit, first - pre_roll, last, with_curves)
+        loudness_db, hit = _curves_of_unit(sheet, unit, first - pre_roll - CUE_CONTEXT, last + CUE_CONTEXT)
+        projected = self.sampler.project(self._conditioning(unit, loudness_db, hit, with_curves))
+        projected = projected[CUE_CONTEXT:-CUE_CONTEXT]
         # A counter-based generator: the numbers of a unit depend on seed and place alone.
         generator = np.random.Generator(np.random.Philox(key=np.array([seed, unit.start], np.uint64)))
-        uniforms = generator.random(len(told) * self.hop)
-        classes = self.sampler.sample(
-            self.sampler.start(), self.sampler.project(told), uniforms, self.params.temperature
-        )
+        uniforms = generator.random(len(projected) * self.hop)
+        classes = self.sampler.sample(self.sampler.start(), projected, uniforms, self.params.temperature)
         waveform = audio.mu_law_decode(classes[pre_roll * self.hop :]).astype(np.float32)
         if with_curves:
-            waveform = fader.ride(waveform, sheet.loudness_db[first:last], sheet.hit[first:last], **self._measured)
+            heard = slice(pre_roll + CUE_CONTEXT, -CUE_CONTEXT)
+            waveform = fader.ride(waveform, loudness_db[heard], hit[heard], **self._measured)
         # Equal power, since the two sides of a crossfade are not correlated.
         ramp = np.sin(np.linspace(0, np.pi / 2, 2 * fade * self.hop, dtype=np.float32))
         if unit.start > 0:
@@ -253,14 +255,19 @@ class Soundtrack:
             waveform[-len(ramp) :] *= ramp[::-1][-len(waveform) :]
         return first * self.hop, waveform
 
-    def _conditioning(self, sheet: CueSheet, unit: _Unit, first: int, last: int, with_curves: bool) -> np.ndarray:
-        """What the network hears over frames [first, last), which may begin before the video does."""
-        frames = np.clip(np.arange(first, last), 0, sheet.n_frames - 1)
-        hit = np.where(np.arange(first, last) < 0, 0.0, sheet.hit[frames]).astype(np.float32)
-        length_s = (last - first) / self.frame_rate
+    def _conditioning(self, unit: _Unit, loudness_db: np.ndarray, hit: np.ndarray, with_curves: bool) -> np.ndarray:
+        """What the network hears: the category of the unit all the time."""
+        length_s = len(loudness_db) / self.frame_rate
         alone = Segment(0.0, length_s, unit.segment.category, unit.segment.confidence)
-        stretch = CueSheet(self.frame_rate, (alone,), sheet.loudness_db[frames], hit)
+        stretch = CueSheet(self.frame_rate, (alone,), loudness_db, hit)
         return conditioning(stretch, self.categories, with_curves=with_curves)
+
+
+def _curves_of_unit(sheet: CueSheet, unit: _Unit, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """Loudness and hits over frames [first, last); beyond the unit its loudness stays and nothing hits."""
+    frames = np.arange(first, last)
+    inside = np.clip(frames, unit.start, unit.end - 1)
+    return sheet.loudness_db[inside], np.where(frames == inside, sheet.hit[inside], np.float32(0))
 
 
 def _counted(batches: Iterable[np.ndarray], total: int, progress: Progress) -> Iterator[np.ndarray]:

@@ -204,22 +204,30 @@ def _without_date(metadata: bytes) -> bytes:
     return json.dumps({key: value for key, value in json.loads(metadata).items() if key != "date_saved"}).encode()
 
 
-def load_model(path: Path) -> tuple[keras.Model, dict[str, Any]]:
+def load_model(path: Path, kind: str) -> tuple[keras.Model, dict[str, Any]]:
     """Reads what `save_model` wrote.
 
+    Args:
+      path: of the file.
+      kind: "classifier", "spotter", "wavenet" or "judge": what its card must say.
+
     Raises:
-      ModelError: when the file is missing, damaged or not one of Soundback's.
+      ModelError: when the file is missing, damaged, not one of Soundback's or of another kind.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             card = json.loads(archive.read(CARD))
-        return keras.models.load_model(path, compile=False), card
+        model = keras.models.load_model(path, compile=False)
     except FileNotFoundError as error:
         raise ModelError(
             f"There is no model {path}. Train it with `dvc repro`, or fetch it with `dvc pull`."
         ) from error
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    # Keras says TypeError of a layer it does not know.
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path} is not a model that Soundback wrote ({error}). Train it with `dvc repro`.") from error
+    if card.get("kind") != kind:
+        raise ModelError(f"{path} holds a {card.get('kind')}, not a {kind}. Give the file of stage train_{kind}.")
+    return model, card
 
 
 def write_metrics(metrics: dict[str, Any], path: Path) -> None:

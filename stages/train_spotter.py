@@ -9,9 +9,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from soundback import training
+from soundback.cues import Hearing
 from soundback.dataset import audio_clips, frame_shards
+from soundback.media.audio import read_wav
 from soundback.outputs import whole_folder
-from soundback.params import Frames, Spotter, load_params
+from soundback.params import Audio, Cues, Frames, Spotter, load_params
 from soundback.progress import show_progress
 from soundback.watching import spotter
 from stages import stage_process
@@ -28,7 +30,8 @@ def train_spotter(
     *,
     params: Spotter,
     stored: Frames,
-    hearing: spotter.Hearing,
+    sound: Audio,
+    cues: Cues,
     labels: Mapping[str, str],
 ) -> None:
     """Trains on the frames and the sound of all labels; writes the model, its metrics and its plots.
@@ -41,10 +44,17 @@ def train_spotter(
       plots: folder to write: curve.csv, loudness.csv, loudness.png.
       params: network and budget.
       stored: how the frames are stored.
-      hearing: how the truth is measured.
+      sound: how the sound is stored.
+      cues: how the truth is measured.
       labels: folder names and labels.
     """
     shards, sounds = frame_shards(frames, labels), audio_clips(audio, labels)
+    hearing = Hearing.of(
+        (read_wav(clip.path) for clip in sounds if clip.split == "train"),
+        sample_rate=sound.sample_rate,
+        hop=sound.sample_rate // stored.frame_rate,
+        cues=cues,
+    )
     with show_progress("Training the spotter") as progress:
         trained = spotter.train_spotter(
             shards, sounds, params=params, hearing=hearing, stored=stored, progress=progress
@@ -82,11 +92,11 @@ def write_loudness(curves: Sequence[spotter.LoudnessCurves], frame_rate: int, fo
 if __name__ == "__main__":
     with stage_process():
         params = load_params()
-        hearing = spotter.Hearing(params.audio.sample_rate, params.frames.frame_rate, params.cues)
         train_spotter(
             *map(Path, sys.argv[1:]),
             params=params.spotter,
             stored=params.frames,
-            hearing=hearing,
+            sound=params.audio,
+            cues=params.cues,
             labels=params.labels,
         )

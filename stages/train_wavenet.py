@@ -6,10 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from soundback import training
+from soundback.cues import Hearing
 from soundback.dataset import audio_clips
+from soundback.media.audio import read_wav
 from soundback.params import Audio, Cues, Frames, WaveNet, load_params
 from soundback.progress import show_progress
-from soundback.sounding.clips import Hearing
 from soundback.sounding.teaching import teach
 from stages import stage_process
 
@@ -43,7 +44,7 @@ def train_wavenet(
     """
     clips = audio_clips(audio, labels)
     hearing = Hearing.of(
-        (clip for clip in clips if clip.split == "train"),
+        (read_wav(clip.path) for clip in clips if clip.split == "train"),
         sample_rate=sound.sample_rate,
         hop=sound.sample_rate // stored.frame_rate,
         cues=cues,

@@ -19,10 +19,19 @@ class Clone:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its programs run in: this Python, the clone's own code, no settings of ours."""
+        """What its programs run in: this Python, the clone's own code, no settings of ours, the plainest shell.
+
+        DVC runs commands in $SHELL. Some shells become the last command they run, others stay and wait for it.
+        """
         ours = {name: value for name, value in os.environ.items() if not name.startswith(LEFT_OUT)}
         programs = f"{Path(sys.executable).parent}{os.pathsep}{ours.get('PATH', '')}"
-        return {**ours, "PATH": programs, "PYTHONPATH": str(self.root), "DVC_SITE_CACHE_DIR": str(self.root / ".site")}
+        return {
+            **ours,
+            "PATH": programs,
+            "SHELL": "/bin/sh",
+            "PYTHONPATH": str(self.root),
+            "DVC_SITE_CACHE_DIR": str(self.root / ".site"),
+        }
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Starts a program in the clone, in a process group of its own."""

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from soundback.cues import N_CURVE_FEATURES, CueSheet, Segment, conditioning
+from soundback.cues import N_CURVE_FEATURES, CueSheet, Hearing, Segment, conditioning
 from soundback.dataset import Clip
 from soundback.errors import DataContractError
 from soundback.media.audio import mu_law_encode, read_wav, write_wav
 from soundback.params import load_params
 from soundback.sounding.clips import (
-    Hearing,
     Telling,
     add_noise,
     blur_loudness,
@@ -51,7 +50,8 @@ def clips(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cued(clips):
-    return cue_clips(clips, Hearing.of(clips, sample_rate=SAMPLE_RATE, hop=HOP, cues=PARAMS.cues))
+    waveforms = (read_wav(clip.path) for clip in clips)
+    return cue_clips(clips, Hearing.of(waveforms, sample_rate=SAMPLE_RATE, hop=HOP, cues=PARAMS.cues))
 
 
 def test_a_window_is_a_slice_of_the_clip_with_the_sound_one_sample_late(cued):

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from soundback.cues import (
     N_CURVE_FEATURES,
     CueSheet,
+    Hearing,
     Segment,
     conditioning,
-    measure_curves,
-    measure_hit_scale,
     pick_hits,
     read_cues,
     write_cues,
@@ -96,17 +95,17 @@ def test_rows_that_do_not_fit_each_other_are_named(tmp_path):
 
 def test_hits_are_measured_where_the_sound_starts_and_nowhere_else():
     waveform = thuds(0.30, 0.90, 1.50)
-    scale = measure_hit_scale([waveform], sample_rate=SAMPLE_RATE, hop=HOP, params=PARAMS)
-    _, hit = measure_curves(waveform, sample_rate=SAMPLE_RATE, hop=HOP, params=PARAMS, hit_scale=scale)
+    hearing = Hearing.of([waveform], sample_rate=SAMPLE_RATE, hop=HOP, cues=PARAMS)
+    _, hit = hearing.measure(waveform)
     frames = np.flatnonzero(hit)
     assert np.all(np.abs(frames - np.array([0.30, 0.90, 1.50]) * 25) <= 1)
 
 
 def test_loudness_follows_the_level_decibel_by_decibel():
     waveform = thuds(0.3, 0.9)
-    scale = measure_hit_scale([waveform], sample_rate=SAMPLE_RATE, hop=HOP, params=PARAMS)
-    loud, _ = measure_curves(waveform, sample_rate=SAMPLE_RATE, hop=HOP, params=PARAMS, hit_scale=scale)
-    soft, _ = measure_curves(waveform / 2, sample_rate=SAMPLE_RATE, hop=HOP, params=PARAMS, hit_scale=scale)
+    hearing = Hearing.of([waveform], sample_rate=SAMPLE_RATE, hop=HOP, cues=PARAMS)
+    loud, _ = hearing.measure(waveform)
+    soft, _ = hearing.measure(waveform / 2)
     above_floor = soft > PARAMS.loudness_floor_db
     np.testing.assert_allclose((loud - soft)[above_floor], 20 * np.log10(2), atol=1e-3)
     assert soft.min() >= PARAMS.loudness_floor_db

@@ -111,8 +111,8 @@ def difference(stage: Stage) -> str:
 @each_stage
 def test_stage_declares_the_paths_it_is_given(stage: Stage) -> None:
     command = stage.cmd.split()
-    assert command[:3] == ["python", "-m", f"stages.{stage.name}"]
-    given = [argument for argument in command[3:] if "/" in argument]
+    assert command[:4] == ["exec", "python", "-m", f"stages.{stage.name}"]
+    given = [argument for argument in command[4:] if "/" in argument]
     data = [dep for dep in stage.deps if dep.startswith("data/")]
     assert given[: len(data)] == data, "inputs first, in the order of deps"
     assert sorted(given[len(data) :]) == sorted(stage.outs), "then outputs"

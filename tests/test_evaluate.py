@@ -9,7 +9,7 @@ import soundfile
 from scipy.signal import resample_poly
 
 from soundback import schemas
-from soundback.cues import CueSheet, Segment, measure_curves
+from soundback.cues import CueSheet, Hearing, Segment
 from soundback.dataset import Clip
 from soundback.errors import DataContractError
 from soundback.judging import coding, metrics
@@ -90,13 +90,8 @@ class Stand_in:
         self.n_watched = 0
 
     def spot_frames(self, batches):
-        curves = measure_curves(
-            self.waveforms[[0, 1, 3, 4][self.n_watched]],
-            sample_rate=watched.SAMPLE_RATE,
-            hop=watched.HOP,
-            params=PARAMS.cues,
-            hit_scale=10.0,
-        )
+        hearing = Hearing(watched.SAMPLE_RATE, watched.HOP, PARAMS.cues, hit_scale=10.0)
+        curves = hearing.measure(self.waveforms[[0, 1, 3, 4][self.n_watched]])
         self.n_watched += 1
         n_frames = sum(len(batch) for batch in batches)
         return CueSheet(watched.FRAME_RATE, (Segment(0.0, n_frames / watched.FRAME_RATE, "Disc", 0.9),), *curves)

@@ -47,7 +47,7 @@ def write_stages(**stages: tuple[str, list[str]]) -> None:
     for name, (code, _) in stages.items():
         Path(f"{name}.py").write_text(code)
     described = {
-        name: {"cmd": f"python {name}.py {name}", "deps": [f"{name}.py", *upstream], "outs": [name]}
+        name: {"cmd": f"exec python {name}.py {name}", "deps": [f"{name}.py", *upstream], "outs": [name]}
         for name, (_, upstream) in stages.items()
     }
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": described}))

@@ -98,6 +98,19 @@ def test_an_edit_changes_its_segment_and_two_crossfades_and_nothing_else(soundtr
     assert len(changed) > 0.5 * 0.8 * FRAME_RATE * HOP
 
 
+def test_so_does_an_edit_of_the_curves(soundtrack):
+    sheet, inside = sheet_of(*THREE), slice(40, 60)
+    loudness_db, hit = sheet.loudness_db.copy(), sheet.hit.copy()
+    loudness_db[inside] += 15
+    hit[inside] = 1 - hit[inside]
+    edited = CueSheet(FRAME_RATE, sheet.segments, loudness_db, hit)
+    changed = np.flatnonzero(soundtrack.render(sheet, seed=5) != soundtrack.render(edited, seed=5))
+    half_fade = round(SETTINGS.crossfade_s / 2 * FRAME_RATE) * HOP
+    assert changed.min() >= inside.start * HOP - half_fade
+    assert changed.max() < inside.stop * HOP + half_fade
+    assert len(changed) > 0.5 * 20 * HOP
+
+
 def test_where_nothing_is_known_nothing_sounds(soundtrack):
     sheet = sheet_of(Segment(1.0, 2.0, "Bell", 1.0))
     waveform = soundtrack.render(sheet, seed=0)

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from soundback import training
+from soundback.cues import Hearing
 from soundback.errors import ModelError, ParamsError
 from soundback.media.shards import RowGroup
 from soundback.params import Cues
@@ -15,7 +16,7 @@ PARAMS = SpotterParams(
     steps=10, max_minutes=1, batch_size=2, learning_rate=0.01, seed=0,
 )  # fmt: skip
 CUES = Cues(loudness_window_s=0.16, loudness_floor_db=-60, hit_quantile=0.99, hit_threshold=0.2)
-HEARING = spotter.Hearing(watched.SAMPLE_RATE, watched.FRAME_RATE, CUES)
+HEARING = Hearing(watched.SAMPLE_RATE, watched.HOP, CUES, hit_scale=1.0)
 CARD = {
     "kind": "spotter", "frame_rate": 25, "size": 16, "fit": "stretch",
     "loudness_low_db": -31.0, "loudness_high_db": -29.0, "hit_threshold": 0.3, "params": PARAMS.model_dump(mode="json"),

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from soundback import dataset
+from soundback.cues import Hearing
 from soundback.errors import DataContractError
+from soundback.media.audio import read_wav
 from soundback.params import Spotter, load_params
 from soundback.watching import spotter
 from stages.train_spotter import train_spotter
@@ -16,12 +18,13 @@ PARAMS = Spotter(
     steps=150, max_minutes=2, batch_size=4, learning_rate=0.003, seed=0,
 )  # fmt: skip
 STORED = load_params().frames.model_copy(update={"size": watched.SIZE})
-HEARING = spotter.Hearing(watched.SAMPLE_RATE, watched.FRAME_RATE, load_params().cues)
+SOUND = load_params().audio.model_copy(update={"sample_rate": watched.SAMPLE_RATE})
+CUES = load_params().cues
 
 
 def run(root, labels=watched.LABELS, params=PARAMS) -> None:
     outputs = [root / "spotter.keras", root / "spotter.json", root / "plots"]
-    given = {"params": params, "stored": STORED, "hearing": HEARING, "labels": labels}
+    given = {"params": params, "stored": STORED, "sound": SOUND, "cues": CUES, "labels": labels}
     train_spotter(root / "frames", root / "audio", *outputs, **given)
 
 
@@ -41,9 +44,11 @@ def test_what_moves_is_heard_as_loud_and_flashes_as_hits(trained):
 
 
 def test_loudness_is_nearer_than_always_saying_the_mean_of_training(trained):
+    hearing = Hearing(watched.SAMPLE_RATE, watched.HOP, CUES, hit_scale=1.0)
     heard = {
         split: [
-            HEARING.measure(sound, 1.0)[0] for sound in dataset.audio_clips(trained / "audio", watched.LABELS, split)
+            hearing.measure(read_wav(clip.path))[0]
+            for clip in dataset.audio_clips(trained / "audio", watched.LABELS, split)
         ]
         for split in ("train", "validation")
     }

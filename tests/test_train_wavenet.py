@@ -100,7 +100,7 @@ def test_it_learns_far_more_than_the_histogram_and_says_all_baselines(trained):
 
 @pytest.mark.parametrize("category", sorted(TONES))
 def test_each_category_sounds_its_own_tone_ten_times_louder_than_the_other(trained, category):
-    model, _ = load_model(trained / "models" / "wavenet.keras")
+    model, _ = load_model(trained / "models" / "wavenet.keras", "wavenet")
     sampler = Sampler.from_model(model)
     n_frames = 2 * FRAME_RATE
     chances = np.random.default_rng(0).random(n_frames * HOP)
@@ -114,7 +114,7 @@ def test_each_category_sounds_its_own_tone_ten_times_louder_than_the_other(train
 
 
 def test_the_trained_network_sampled_fast_says_what_keras_says(trained):
-    model, card = load_model(trained / "models" / "wavenet.keras")
+    model, card = load_model(trained / "models" / "wavenet.keras", "wavenet")
     sampler = Sampler.from_model(model)
     n_frames, history = 20, -(-card["receptive_field"] // card["hop"])
     time_s = np.arange(n_frames * HOP + 1) / SAMPLE_RATE
@@ -128,7 +128,7 @@ def test_the_trained_network_sampled_fast_says_what_keras_says(trained):
 
 
 def test_the_card_says_what_the_model_takes_to_use_it(trained):
-    _, card = load_model(trained / "models" / "wavenet.keras")
+    _, card = load_model(trained / "models" / "wavenet.keras", "wavenet")
     assert card["categories"] == ["Bell", "Drum"]
     assert (card["sample_rate"], card["frame_rate"], card["hop"]) == (SAMPLE_RATE, FRAME_RATE, HOP)
     assert card["receptive_field"] == TINY.receptive_field

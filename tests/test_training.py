@@ -78,11 +78,11 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence():
 
 def test_a_saved_model_comes_back_with_its_card_and_the_same_answers(tmp_path):
     model, _, _ = linear_problem()
-    training.save_model(model, tmp_path / "m.keras", {"categories": ["Drum", "Bell"]})
-    loaded, card = training.load_model(tmp_path / "m.keras")
+    training.save_model(model, tmp_path / "m.keras", {"kind": "judge", "categories": ["Drum", "Bell"]})
+    loaded, card = training.load_model(tmp_path / "m.keras", "judge")
     inputs = np.eye(3, dtype=np.float32)
     np.testing.assert_array_equal(loaded(inputs), model(inputs))
-    assert card == {"categories": ["Drum", "Bell"]}
+    assert card == {"kind": "judge", "categories": ["Drum", "Bell"]}
     assert [path.name for path in tmp_path.iterdir()] == ["m.keras"]
 
 
@@ -96,7 +96,7 @@ def test_a_model_file_holds_no_clock_time(tmp_path):
 
 def test_what_is_not_our_model_is_refused_with_a_sentence(tmp_path):
     with pytest.raises(ModelError, match="There is no model"):
-        training.load_model(tmp_path / "none.keras")
+        training.load_model(tmp_path / "none.keras", "judge")
     (tmp_path / "text.keras").write_text("hello")
     with pytest.raises(ModelError, match="not a model that Soundback wrote"):
-        training.load_model(tmp_path / "text.keras")
+        training.load_model(tmp_path / "text.keras", "judge")

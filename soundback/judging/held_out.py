@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from soundback import schemas
-from soundback.cues import CueSheet, Segment, measure_curves, measure_hit_scale
+from soundback.cues import CueSheet, Hearing, Segment
 from soundback.dataset import Clip
 from soundback.errors import DataContractError
 from soundback.judging.trials import Ear, Trial, category_sheet, fit_length
@@ -105,10 +105,10 @@ class HeldOut:
           ear: how sounds are measured.
           progress: called after every clip.
         """
-        hit_scale = measure_hit_scale(training, sample_rate=ear.sample_rate, hop=ear.hop, params=ear.cues)
+        hearing = Hearing.of(training, sample_rate=ear.sample_rate, hop=ear.hop, cues=ear.cues)
         trials = []
         for clip in self.clips:
-            trials.append(self._watch(clip, models, ear, hit_scale))
+            trials.append(self._watch(clip, models, ear, hearing))
             progress(len(trials), len(self.clips))
         return trials
 
@@ -120,16 +120,13 @@ class HeldOut:
         """The file of a clip."""
         return self._folders.videos / slug_of(clip) / self._downloads[clip.video_id, clip.clip_index]["path"]
 
-    def _watch(self, clip: Clip, models: Models, ear: Ear, hit_scale: float) -> Trial:
+    def _watch(self, clip: Clip, models: Models, ear: Ear, hearing: Hearing) -> Trial:
         waveform = read_wav(clip.path)
         n_frames = len(waveform) // ear.hop
         waveform = waveform[: n_frames * ear.hop]
         frames = self.read_frames(clip)
         predicted = models.spot_frames([frames])
         segment = Segment(0.0, n_frames / predicted.frame_rate, clip.label, 1.0)
-        curves = measure_curves(
-            waveform, sample_rate=ear.sample_rate, hop=ear.hop, params=ear.cues, hit_scale=hit_scale
-        )
         first = models.classifier.predict(frames[:1])[0]
         seen = models.categories[int(first.argmax())]
         return Trial(
@@ -138,7 +135,7 @@ class HeldOut:
             label=clip.label,
             waveform=waveform,
             onsets_s=self._reference_onsets(clip, waveform, ear),
-            true_sheet=CueSheet(predicted.frame_rate, (segment,), *curves),
+            true_sheet=CueSheet(predicted.frame_rate, (segment,), *hearing.measure(waveform)),
             predicted_sheet=fit_length(predicted, n_frames),
             first_sheet=category_sheet(seen, float(first.max()), n_frames, predicted.frame_rate),
         )

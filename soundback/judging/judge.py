@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from soundback import training
-from soundback.errors import DataContractError, ModelError
+from soundback.errors import DataContractError
 from soundback.params import Judge as JudgeParams
 from soundback.progress import Progress, no_progress
 
@@ -180,11 +180,7 @@ class Judge:
         Raises:
           ModelError: when the file is missing or holds another kind of model.
         """
-        model, card = training.load_model(path)
-        if card.get("kind") != "judge":
-            raise ModelError(
-                f"{path} holds a {card.get('kind')}, expected a judge. Train it with `dvc repro train_judge`."
-            )
+        model, card = training.load_model(path, "judge")
         return cls(model, card["categories"], card["sample_rate"])
 
     def save(self, path: Path) -> None:

@@ -14,11 +14,11 @@ import soundfile
 import tensorflow as tf
 from scipy.ndimage import uniform_filter1d
 
-from soundback.cues import CueSheet, Segment, conditioning, measure_curves, measure_hit_scale
+from soundback.cues import CueSheet, Hearing, Segment, conditioning
 from soundback.dataset import Clip
 from soundback.errors import DataContractError
 from soundback.media.audio import mu_law_encode, read_wav
-from soundback.params import Cues, WaveNet
+from soundback.params import WaveNet
 from soundback.sounding.sampler import SILENCE
 from soundback.sounding.wavenet import CUE_CONTEXT, N_CLASSES, Window
 
@@ -40,30 +40,6 @@ Batch = dict[str, np.ndarray]
 previous: int32 [n_inputs]; cues: float32 [n_cue_frames, n_cues]; targets: int32 [n_outputs];
 weights: float32 [n_frames], how much each frame counts.
 """
-
-
-@dataclass(frozen=True)
-class Hearing:
-    """How the true curves are measured.
-
-    Attributes:
-      sample_rate: Hz, of the wavs.
-      hop: samples per frame.
-      cues: windows, floor and threshold.
-      hit_scale: onset strength that counts as a hit of 1.
-    """
-
-    sample_rate: int
-    hop: int
-    cues: Cues
-    hit_scale: float
-
-    @classmethod
-    def of(cls, clips: Iterable[Clip], *, sample_rate: int, hop: int, cues: Cues) -> "Hearing":
-        """Measures the hit scale over these clips, the training split's."""
-        waveforms = (read_wav(clip.path) for clip in clips)
-        scale = measure_hit_scale(waveforms, sample_rate=sample_rate, hop=hop, params=cues)
-        return cls(sample_rate, hop, cues, scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,18 +155,10 @@ def move_hits(hit: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 def cue_clips(clips: Iterable[Clip], hearing: Hearing) -> list[CuedClip]:
     """Measures the curves of all clips."""
-    return [_cue_clip(clip, hearing) for clip in clips]
-
-
-def _cue_clip(clip: Clip, hearing: Hearing) -> CuedClip:
-    curves = measure_curves(
-        read_wav(clip.path),
-        sample_rate=hearing.sample_rate,
-        hop=hearing.hop,
-        params=hearing.cues,
-        hit_scale=hearing.hit_scale,
-    )
-    return CuedClip(clip.path, clip.label, hearing.sample_rate // hearing.hop, hearing.hop, *curves)
+    return [
+        CuedClip(clip.path, clip.label, hearing.frame_rate, hearing.hop, *hearing.measure(read_wav(clip.path)))
+        for clip in clips
+    ]
 
 
 def read_window(

@@ -25,7 +25,7 @@ def ride(
 
     Args:
       waveform: float32 [n_frames * hop].
-      loudness_db: float32 [n_frames], dBFS, as `cues.measure_curves` would find it on the result.
+      loudness_db: float32 [n_frames], dBFS, as `cues.Hearing.measure` would find it on the result.
       hit: float32 [n_frames]; the level waits for a hit instead of rising towards it.
       hop: samples per frame.
       window_samples: over which loudness is measured.

@@ -9,13 +9,13 @@ import keras
 import numpy as np
 
 from soundback import training
-from soundback.cues import N_CURVE_FEATURES
+from soundback.cues import N_CURVE_FEATURES, Hearing
 from soundback.dataset import Clip
 from soundback.errors import DataContractError
 from soundback.params import WaveNet
 from soundback.progress import Progress, no_progress
 from soundback.sounding.baselines import Baselines
-from soundback.sounding.clips import Batch, CuedClip, Hearing, cue_clips, training_batches, validation_windows
+from soundback.sounding.clips import Batch, CuedClip, cue_clips, training_batches, validation_windows
 from soundback.sounding.wavenet import Window, bits_per_sample, build_wavenet, start_at_histogram
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def _card(categories: Sequence[str], train: Sequence[CuedClip], hearing: Hearing
         "kind": "wavenet",
         "categories": list(categories),
         "sample_rate": hearing.sample_rate,
-        "frame_rate": hearing.sample_rate // hearing.hop,
+        "frame_rate": hearing.frame_rate,
         "hop": hearing.hop,
         "receptive_field": params.receptive_field,
         "loudness_low_db": float(min(clip.loudness_db.min() for clip in train)),

@@ -283,12 +283,7 @@ class Classifier:
         Raises:
           ModelError: when it is missing, damaged, or no classifier.
         """
-        model, card = training.load_model(path)
-        if card.get("kind") != KIND:
-            raise ModelError(
-                f"{path} holds a {card.get('kind')}, not a {KIND}. Give the file of stage train_classifier."
-            )
-        return cls(model, card)
+        return cls(*training.load_model(path, KIND))
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Says what is seen in each frame.

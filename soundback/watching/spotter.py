@@ -13,10 +13,11 @@ import tensorflow as tf
 from scipy.special import expit
 
 from soundback import cues, dataset, training
+from soundback.cues import Hearing
 from soundback.dataset import FrameShards
 from soundback.errors import DataContractError, ModelError
 from soundback.media.audio import read_wav
-from soundback.params import Cues, Frames
+from soundback.params import Frames
 from soundback.params import Spotter as SpotterParams
 from soundback.progress import Progress, no_progress
 from soundback.watching import frames
@@ -129,38 +130,6 @@ def _frame_encoder(params: SpotterParams) -> keras.Model:
     return keras.Model(frame, described, name="frame_encoder")
 
 
-@dataclass(frozen=True)
-class Hearing:
-    """How the true curves are measured.
-
-    Attributes:
-      sample_rate: Hz, of the wavs.
-      frame_rate: per second, divides sample_rate.
-      cues: windows, floor and threshold.
-    """
-
-    sample_rate: int
-    frame_rate: int
-    cues: Cues
-
-    @property
-    def hop(self) -> int:
-        """Samples per frame."""
-        return self.sample_rate // self.frame_rate
-
-    def hit_scale(self, sounds: Iterable[dataset.Clip]) -> float:
-        """The onset strength that counts as 1, over these clips."""
-        waveforms = (read_wav(sound.path) for sound in sounds)
-        return cues.measure_hit_scale(waveforms, sample_rate=self.sample_rate, hop=self.hop, params=self.cues)
-
-    def measure(self, sound: dataset.Clip, hit_scale: float) -> tuple[np.ndarray, np.ndarray]:
-        """True loudness in dB and hits of a clip, float32 [n_frames] each."""
-        waveform = read_wav(sound.path)
-        return cues.measure_curves(
-            waveform, sample_rate=self.sample_rate, hop=self.hop, params=self.cues, hit_scale=hit_scale
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class TrainedSpotter:
     """What a training gives.
@@ -217,11 +186,10 @@ def train_spotter(
       progress: called after every step.
     """
     keras.utils.set_random_seed(params.seed)
-    hit_scale = hearing.hit_scale(sound for sound in sounds if sound.split == "train")
-    train = _hear(frames.list_clips(shards, "train"), sounds, hearing, hit_scale)
+    train = _hear(frames.list_clips(shards, "train"), sounds, hearing)
     seen = frames.list_clips(shards, "validation")
     # Every n-th of too many, so that all labels stay: the clips are sorted by id, not by label.
-    validation = _hear(seen[:: -(-len(seen) // MAX_VALIDATION_CLIPS)], sounds, hearing, hit_scale)
+    validation = _hear(seen[:: -(-len(seen) // MAX_VALIDATION_CLIPS)], sounds, hearing)
     pictures = frames.Pictures(stored.size, params.picture_size)
     model = build_spotter(params, hearing.frame_rate, stored.size)
     answer = _compiled(model)
@@ -248,7 +216,7 @@ def train_spotter(
         "fit": stored.fit,
         "loudness_low_db": float(min(clip.loudness_db.min() for clip in train)),
         "loudness_high_db": float(max(clip.loudness_db.max() for clip in train)),
-        "hit_scale": hit_scale,
+        "hit_scale": hearing.hit_scale,
         "hit_threshold": choose_threshold(
             [clip.hit for clip in validation], [hit_probability(a) for a in answers], hearing
         ),
@@ -261,12 +229,14 @@ def train_spotter(
 
 
 def _hear(
-    clips: Sequence[frames.FrameClip], sounds: Sequence[dataset.Clip], hearing: Hearing, hit_scale: float
+    clips: Sequence[frames.FrameClip], sounds: Sequence[dataset.Clip], hearing: Hearing
 ) -> list[frames.HeardClip]:
     """The clips that have both frames and usable sound, with what is measured on it."""
     of_key = {(sound.video_id, sound.clip_index): sound for sound in sounds}
     heard = [
-        frames.HeardClip(clip, *hearing.measure(of_key[clip.key], hit_scale)) for clip in clips if clip.key in of_key
+        frames.HeardClip(clip, *hearing.measure(read_wav(of_key[clip.key].path)))
+        for clip in clips
+        if clip.key in of_key
     ]
     if not heard:
         raise DataContractError(
@@ -414,10 +384,7 @@ class Spotter:
         Raises:
           ModelError: when it is missing, damaged, or no spotter.
         """
-        model, card = training.load_model(path)
-        if card.get("kind") != KIND:
-            raise ModelError(f"{path} holds a {card.get('kind')}, not a {KIND}. Give the file of stage train_spotter.")
-        return cls(model, card)
+        return cls(*training.load_model(path, KIND))
 
     @property
     def loudness_range_db(self) -> tuple[float, float]:
