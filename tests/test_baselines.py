@@ -15,7 +15,7 @@ HOP, N_FRAMES = 100, 400
 def clip_of(path, waveform):
     write_wav(path, np.asarray(waveform, np.float32), 1000)
     nothing = np.zeros(len(waveform) // HOP, np.float32)
-    return CuedClip(path, "Bell", 10, HOP, nothing, nothing)
+    return CuedClip(path, "Bell", 10, HOP, nothing, nothing, nothing.astype(int))
 
 
 def test_independent_samples_cost_their_entropy_and_their_past_is_of_no_help(tmp_path):

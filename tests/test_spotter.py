@@ -147,3 +147,14 @@ def test_constant_curves_have_no_correlation_but_an_error(tmp_path):
     assert found["loudness_correlation"] == pytest.approx(np.corrcoef(rising.loudness_db, answer[0])[0, 1])
     assert found["loudness_error_db"] == pytest.approx(((2 + 12 + 18 + 28) / 4 + 2) / 2)
     assert found["hit_f1_100ms"] is None
+
+
+def test_loudness_jumps_up_at_hits_only_and_falls_as_it_likes():
+    loudness_db = np.full(60, -50, np.float32)
+    loudness_db[20:25] = -20  # Nothing hits here.
+    loudness_db[40:] = np.linspace(-15, -45, 20)
+    hit = np.zeros(60, np.float32)
+    hit[40] = 0.8
+    slowed = spotter.slow_rises(loudness_db, hit, 25)
+    np.testing.assert_allclose(slowed[20:25], -50 + 1.6 * np.arange(1, 6), atol=1e-4)
+    np.testing.assert_array_equal(np.delete(slowed, slice(20, 25)), np.delete(loudness_db, slice(20, 25)))

@@ -22,14 +22,20 @@ from soundback.params import WaveNet
 from soundback.sounding.sampler import SILENCE
 from soundback.sounding.wavenet import CUE_CONTEXT, N_CLASSES, Window
 
-PERTURBATION_MARGIN = 2
-"""Frames on each side of a window whose curves reach into it: one by smoothing, one more by the rise of loudness."""
+PERTURBATION_MARGIN = 3
+"""Frames on each side of a window whose curves reach into it: by a shift, by smoothing, and by the rise of loudness."""
+
+SHIFTS, SHIFT_CHANCES = (-1, 0, 1), (0.2, 0.6, 0.2)
+"""Frames by which loudness in training lies beside the hits, as predicted curves would."""
+
+ATTACK_S = 0.008
+"""Seconds before and after the start of a sound that are compared to find it."""
 
 HIT_FEATURE = -2
 """Where `cues.conditioning` puts the hits."""
 
-HIT_MOVES, HIT_MOVE_CHANCES = (-1, 0, 1), (0.2, 0.6, 0.2)
-"""Frames by which a hit in training is beside the true one, as a predicted hit would be."""
+HIT_MISSED = 0.05
+"""Share of hits that are not told in training; the rise of loudness has to do."""
 
 HIT_WEAKEST = 0.7
 """A hit in training is heard at this share of its strength, up to all of it."""
@@ -53,6 +59,7 @@ class CuedClip:
       hop: samples per frame.
       loudness_db: float32 [n_frames], as measured.
       hit: float32 [n_frames], as measured.
+      starts: int64 [n_frames], samples from the start of a frame to where its hit sounds; 0 where there is none.
     """
 
     path: Path
@@ -61,6 +68,7 @@ class CuedClip:
     hop: int
     loudness_db: np.ndarray
     hit: np.ndarray
+    starts: np.ndarray
 
     @property
     def n_frames(self) -> int:
@@ -120,64 +128,126 @@ class Telling:
         """As a spotter and a classifier would tell them: a little wrong; a share of the time, the category alone."""
 
         def perturb(loudness_db: np.ndarray, hit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return blur_loudness(loudness_db, params.cue_noise_db, generator), move_hits(hit, generator)
+            return blur_loudness(loudness_db, params.cue_noise_db, generator), weaken_hits(hit, generator)
 
         confidence = float(generator.uniform(params.confidence_low, 1.0))
         return cls(confidence, bool(generator.random() >= params.cue_dropout), perturb)
 
 
 def blur_loudness(loudness_db: np.ndarray, noise_db: float, generator: np.random.Generator) -> np.ndarray:
-    """Smooths a loudness curve over one or three frames, shifts it as a whole and adds noise without jitter.
+    """Moves a loudness curve by up to a frame and changes its level, smooths it a little, adds noise without jitter.
 
     Args:
       loudness_db: float32 [n_frames].
-      noise_db: dB, standard deviation of the shift, and of the noise.
+      noise_db: dB, standard deviation of the change of level, and of the noise.
       generator: draws.
     """
-    smooth = uniform_filter1d(loudness_db, int(generator.choice((1, 3))), mode="nearest")
+    places = np.arange(len(loudness_db)) - generator.choice(SHIFTS, p=SHIFT_CHANCES)
+    moved = loudness_db[np.clip(places, 0, len(loudness_db) - 1)]
+    smooth = uniform_filter1d(moved, int(generator.choice((1, 3))), mode="nearest")
     noise = uniform_filter1d(generator.normal(size=len(smooth)), 3, mode="nearest") * np.sqrt(3)
     return (smooth + noise_db * (generator.normal() + noise)).astype(np.float32)
 
 
-def move_hits(hit: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Moves each hit by up to a frame and weakens it by up to 30 %.
+def weaken_hits(hit: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Weakens each hit by up to 30 % and leaves out a few.
+
+    Their places stay, and loudness moves around them: a network that is told a hit one frame beside its sound learns
+    to wait and see, and then, as likely as not, to let it pass.
 
     Args:
       hit: float32 [n_frames].
       generator: draws.
     """
-    moved = np.zeros_like(hit)
-    places = np.flatnonzero(hit)
-    to = np.clip(places + generator.choice(HIT_MOVES, len(places), p=HIT_MOVE_CHANCES), 0, len(hit) - 1)
-    np.maximum.at(moved, to, hit[places] * generator.uniform(HIT_WEAKEST, 1.0, len(places)).astype(np.float32))
-    return moved
+    heard = generator.random(len(hit)) >= HIT_MISSED
+    return (hit * heard * generator.uniform(HIT_WEAKEST, 1.0, len(hit))).astype(np.float32)
+
+
+def find_starts(waveform: np.ndarray, hit: np.ndarray, *, sample_rate: int, hop: int) -> np.ndarray:
+    """Finds where in its frame each hit sounds: where the power just after most exceeds the power just before.
+
+    Args:
+      waveform: float32 [time].
+      hit: float32 [n_frames].
+      sample_rate: Hz.
+      hop: samples per frame.
+
+    Returns:
+      int64 [n_frames], samples from the start of the frame, in [0, hop); 0 where there is no hit.
+    """
+    attack = round(ATTACK_S * sample_rate)
+    padded = np.pad(waveform.astype(np.float64), (attack, attack))
+    energy = np.concatenate([[0.0], np.cumsum(padded**2)])
+    power = np.maximum(energy[attack:] - energy[:-attack], 1e-9)
+    rise = power[attack:] / power[:-attack]  # At sample t: [t, t + attack) over [t - attack, t).
+    starts = np.zeros(len(hit), np.int64)
+    for frame in np.flatnonzero(hit):
+        starts[frame] = rise[frame * hop : (frame + 1) * hop].argmax()
+    return starts
 
 
 def cue_clips(clips: Iterable[Clip], hearing: Hearing) -> list[CuedClip]:
     """Measures the curves of all clips."""
-    return [
-        CuedClip(clip.path, clip.label, hearing.frame_rate, hearing.hop, *hearing.measure(read_wav(clip.path)))
-        for clip in clips
-    ]
+    return [_cue_clip(clip, hearing) for clip in clips]
+
+
+def _cue_clip(clip: Clip, hearing: Hearing) -> CuedClip:
+    waveform = read_wav(clip.path)
+    loudness_db, hit = hearing.measure(waveform)
+    starts = find_starts(waveform, hit, sample_rate=hearing.sample_rate, hop=hearing.hop)
+    return CuedClip(clip.path, clip.label, hearing.frame_rate, hearing.hop, loudness_db, hit, starts)
 
 
 def read_window(
-    clip: CuedClip, start: int, window: Window, categories: Sequence[str], told: Telling | None = None
+    clip: CuedClip,
+    start: int,
+    window: Window,
+    categories: Sequence[str],
+    told: Telling | None = None,
+    *,
+    late: int = 0,
 ) -> Batch:
     """Reads what the network needs to say something about frames [start, start + window.n_frames) of a clip.
+
+    Args:
+      clip: where from.
+      start: first frame.
+      window: how much.
+      categories: the model's categories.
+      told: how the true cues are altered.
+      late: samples by which the sound is read later than its cues.
 
     Returns:
       A `Batch` without its first axis.
     """
     first_frame, last_frame = start - window.history_frames, start + window.n_frames
+    late = min(late, (clip.n_frames - last_frame) * clip.hop)
     # One sample more in front: position i of the input holds the class before sample i.
-    classes = clip.read_classes(first_frame * clip.hop - 1, last_frame * clip.hop)
+    classes = clip.read_classes(first_frame * clip.hop - 1 + late, last_frame * clip.hop + late)
     return {
         "previous": classes[:-1],
         "cues": clip.window_cues(first_frame - CUE_CONTEXT, last_frame + CUE_CONTEXT, categories, told),
         "targets": classes[-window.n_outputs :],
         "weights": np.ones(window.n_frames, np.float32),
     }
+
+
+def lateness(clip: CuedClip, start: int, window: Window) -> int:
+    """By how many samples to read a window late, so that its hit sounds as its frame begins.
+
+    A cue says in which frame a sound starts, not where in it. Left to guess, a network spreads its chances over
+    hundreds of samples, and the sampler often comes to the end of them without a start. With the sound moved by less
+    than a frame in training, it learns to start at once; in what it makes, a hit is then at most a frame early.
+
+    Returns:
+      Samples in [0, hop), for the first hit that carries loss, or else the last one in the history.
+    """
+    frames = np.arange(max(0, start - window.history_frames), start + window.n_frames)
+    hits = frames[clip.hit[frames] > 0]
+    if not len(hits):
+        return 0
+    with_loss = hits[hits >= start]
+    return int(clip.starts[with_loss[0] if len(with_loss) else hits[-1]])
 
 
 def put_in_front(before: Batch, example: Batch, hit_weight: float) -> Batch:
@@ -263,7 +333,8 @@ def training_batches(
         index = int(np.searchsorted(ends, place, side="right"))
         start = int(place - (ends[index - 1] if index else 0))
         told = Telling.as_predicted(params, generator)
-        return weigh_hits(read_window(clips[index], start, window, categories, told), params.hit_weight)
+        late = lateness(clips[index], start, window)
+        return weigh_hits(read_window(clips[index], start, window, categories, told, late=late), params.hit_weight)
 
     def draw_example(generator: np.random.Generator) -> Batch:
         example = read_anywhere(generator)

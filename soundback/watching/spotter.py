@@ -10,6 +10,7 @@ import keras
 import mir_eval
 import numpy as np
 import tensorflow as tf
+from scipy.ndimage import maximum_filter1d
 from scipy.special import expit
 
 from soundback import cues, dataset, training
@@ -38,6 +39,8 @@ CLIP_NORM = 1.0
 
 HIT_WINDOW_S = 0.1
 MIN_REFERENCE_HITS = 3
+RISE_DB_PER_S = 40.0
+FRAMES_AROUND_HIT = 2
 THRESHOLDS = np.arange(0.04, 0.9, 0.03)
 CONSTANT_BELOW_DB = 0.1
 
@@ -299,8 +302,27 @@ def finish(answer: np.ndarray, card: dict[str, Any]) -> tuple[np.ndarray, np.nda
       hit: float32 [n_frames], 0 to 1, sparse.
     """
     loudness_db = answer[:, 0] * cues.LOUDNESS_RANGE_DB + cues.LOUDNESS_MIDDLE_DB
+    loudness_db = np.clip(loudness_db, card["loudness_low_db"], card["loudness_high_db"]).astype(np.float32)
     hit = cues.pick_hits(hit_probability(answer), card["hit_threshold"])
-    return np.clip(loudness_db, card["loudness_low_db"], card["loudness_high_db"]).astype(np.float32), hit
+    return slow_rises(loudness_db, hit, card["frame_rate"]), hit
+
+
+def slow_rises(loudness_db: np.ndarray, hit: np.ndarray, frame_rate: int) -> np.ndarray:
+    """Lets loudness jump up at hits only: elsewhere a jump is a doubt of the network, and would sound like a hit.
+
+    Args:
+      loudness_db: float32 [n_frames].
+      hit: float32 [n_frames].
+      frame_rate: per second.
+
+    Returns:
+      float32 [n_frames], nowhere louder than it was.
+    """
+    slowed = loudness_db.copy()
+    jumps = maximum_filter1d(hit, 2 * FRAMES_AROUND_HIT + 1) > 0
+    for frame in np.flatnonzero(~jumps[1:]) + 1:
+        slowed[frame] = min(slowed[frame], slowed[frame - 1] + RISE_DB_PER_S / frame_rate)
+    return slowed
 
 
 def choose_threshold(true_hits: Sequence[np.ndarray], probabilities: Sequence[np.ndarray], hearing: Hearing) -> float:
