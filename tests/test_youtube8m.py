@@ -1,7 +1,8 @@
 import csv
 import random
 import re
-from collections import Counter
+import threading
+import time
 
 import pytest
 
@@ -43,13 +44,37 @@ def test_the_vocabulary_is_read_without_loss(vocabulary):
     assert [(each.index, each.mid, each.name) for each in vocabulary] == [(row[0], row[2], row[3]) for row in ROWS]
 
 
+def test_the_vocabulary_of_the_real_shape_is_read_without_loss(tmp_path):
+    """3862 rows, 56 of them nameless, in the proportions of YouTube-8M's own file."""
+    random_ = random.Random(0)
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz_"
+    rows = []
+    for index in range(3862):
+        mid = f"/m/{index:04d}" + "".join(random_.choices(digits, k=random_.choice([0, 1, 2, 3, 4])))
+        name = f"Name {index}" + random_.choice(["", "", " (music)", ", the", "/both", " 'n' roll", " ä", ' "so"'])
+        name = "" if index % 69 == 4 else f" {name}" if index == 33 else name
+        description = "" if index % 5 == 0 else f'A "{name}",\r\nand more, of é.\n' * 8
+        rows.append([index, 788_288 - index, mid, name, "", "Games", "", "", description])
+    path = tmp_path / "vocabulary.csv"
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file).writerows([HEADER, *rows])
+    with serve({"/vocabulary.csv": Page(path.read_bytes(), kind="text/csv")}) as site:
+        labels = youtube8m.read_vocabulary(site.endpoints)
+    assert [(each.index, each.mid, each.name) for each in labels] == [(row[0], row[2], row[3]) for row in rows]
+    assert len(labels) == 3862
+    assert sum(not each.name for each in labels) == 56
+    assert all(youtube8m.resolve_label(labels, each.mid) == each for each in labels[::50])
+    assert all(youtube8m.resolve_label(labels, str(each.index)) == each for each in labels[::50])
+    assert all(youtube8m.resolve_label(labels, each.name) == each for each in labels[1::50] if each.name)
+
+
 @pytest.mark.parametrize("text", ["", "<html>Sorry</html>", "Index,Name\n0,Game\n", ",".join(HEADER) + "\n"])
 def test_what_is_no_vocabulary_is_refused(text):
     with pytest.raises(SourceError, match=r"here\.csv"):
         youtube8m.parse_vocabulary(text, source="here.csv")
 
 
-@pytest.mark.parametrize("row", ["x,1,/m/0,Name,,,,,", "1,1,,Name,,,,,", "1"])
+@pytest.mark.parametrize("row", ["x,1,/m/0,Name,,,,,", "1,1,,Name,,,,,", "1", "1,1,/m/../0,Name,,,,,"])
 def test_a_row_that_is_no_label_is_refused_by_its_line(row):
     with pytest.raises(SourceError, match="line 2"):
         youtube8m.parse_vocabulary(",".join(HEADER) + "\n" + row, source="here.csv")
@@ -81,43 +106,25 @@ def test_an_ambiguous_label_asks_for_the_mid(vocabulary):
         youtube8m.resolve_label(vocabulary, "3")
 
 
+def test_two_labels_of_one_name_ask_for_the_mid():
+    twins = [Label(0, "/m/0a", "Drums"), Label(1, "/m/0b", "Drums"), Label(2, "/m/0c", "drums")]
+    with pytest.raises(SourceError, match=r"ambiguous.*MID: Drums \(/m/0a\), Drums \(/m/0b\)\."):
+        youtube8m.resolve_label(twins, "Drums")
+    with pytest.raises(SourceError, match=r"ambiguous.*/m/0a.*/m/0b.*/m/0c"):
+        youtube8m.resolve_label(twins, "DRUMS")
+    assert youtube8m.resolve_label(twins, "drums").mid == "/m/0c"
+    assert youtube8m.resolve_label(twins, "/m/0b").index == 1
+
+
+def test_a_name_with_blanks_around_it_is_shown_without_them(vocabulary):
+    nova = Label(9, "/m/0n", " Nova")
+    assert youtube8m.resolve_label([*vocabulary, nova], "Nova") == nova
+    assert nova.display_name == "Nova"
+
+
 def test_an_empty_label_asks_for_the_mid(vocabulary):
     with pytest.raises(SourceError, match="MID"):
         youtube8m.resolve_label(vocabulary, " ")
-
-
-def test_asking_for_more_keeps_what_was_drawn_before():
-    ids = [f"{number:04x}" for number in range(1000)]
-    small, large = (youtube8m.sample_ids(ids, n, seed=1) for n in (300, 500))
-    assert large[:300] == small
-    assert len(set(large)) == 500
-
-
-def test_a_sample_depends_neither_on_the_order_of_the_index_nor_on_other_ids():
-    ids = [f"{number:04x}" for number in range(200)]
-    shuffled = random.Random(0).sample(ids, k=len(ids))
-    assert youtube8m.sample_ids(shuffled, 50, seed=1) == youtube8m.sample_ids(ids, 50, seed=1)
-    few = youtube8m.sample_ids(ids[:100], 100, seed=1)
-    assert [each for each in youtube8m.sample_ids(ids, 200, seed=1) if each in set(few)] == few
-
-
-def test_another_seed_draws_another_sample():
-    ids = [f"{number:04x}" for number in range(200)]
-    assert youtube8m.sample_ids(ids, 50, seed=1) != youtube8m.sample_ids(ids, 50, seed=2)
-
-
-def test_splits_have_their_shares():
-    counts = Counter(youtube8m.split_of(f"{n:011d}", validation_share=0.1, test_share=0.2) for n in range(20_000))
-    assert counts["test"] / 20_000 == pytest.approx(0.2, abs=0.01)
-    assert counts["validation"] / 20_000 == pytest.approx(0.1, abs=0.01)
-
-
-def test_a_larger_share_of_validation_takes_from_training_alone():
-    for number in range(2000):
-        before, after = (
-            youtube8m.split_of(f"{number:011d}", validation_share=share, test_share=0.2) for share in (0.1, 0.3)
-        )
-        assert before == after or (before, after) == ("train", "validation")
 
 
 def test_ids_keep_their_case_and_repeated_ones_count_once():
@@ -136,6 +143,9 @@ def test_ids_keep_their_case_and_repeated_ones_count_once():
         b'p("other",["aBcd"]);',
         b'i("026t6",["aBcd"]);',
         b'p("026t6");',
+        b'p("026t6",["aBcd",5]);',
+        b'p("026t6",' + b"[" * 100_000,
+        b'p("026t6",["aBcd"]);p("026t6",["aBcd"]);',
     ],
 )
 def test_a_malformed_label_index_is_an_error(body):
@@ -146,21 +156,97 @@ def test_a_malformed_label_index_is_an_error(body):
         youtube8m.read_label_index(Label(1, "/m/026t6", "Drum"), site.endpoints)
 
 
-@pytest.mark.parametrize("status", [403, 404, 500])
-def test_a_label_index_that_is_not_there_is_an_error(status):
-    with (
-        serve({"/v/026t6.js": Page(b'p("026t6",["aBcd"]);', status=status)}) as site,
-        pytest.raises(SourceError, match=f"label index of Drum.*HTTP {status}"),
-    ):
-        youtube8m.read_label_index(Label(1, "/m/026t6", "Drum"), site.endpoints)
+VOCABULARY = f"{','.join(HEADER)}\n0,1,/m/026t6,Drum,,,,,\n".encode()
+# What is asked of each endpoint, and a page that answers it.
+QUESTIONS = {
+    "vocabulary": ("/vocabulary.csv", VOCABULARY, youtube8m.read_vocabulary),
+    "label index of Drum": (
+        "/v/026t6.js",
+        b'p("026t6",["nXSc"]);',
+        lambda ends: youtube8m.read_label_index(Label(1, "/m/026t6", "Drum"), ends),
+    ),
+    "id map": ("/i/nX/nXSc.js", b'i("nXSc","0123456789a");', lambda ends: youtube8m.look_up_ids(["nXSc"], ends)),
+}
+each_question = pytest.mark.parametrize("what", QUESTIONS)
 
 
-def test_a_body_cut_short_is_asked_for_again_and_then_an_error():
-    page = Page(b'p("026t6",["aBcd"]);', cut_at=10)
-    with serve({"/v/026t6.js": page}) as site:
-        with pytest.raises(SourceError, match="breaks off"):
-            youtube8m.read_label_index(Label(1, "/m/026t6", "Drum"), site.endpoints)
-        assert len(site.asked) == 3
+def assert_fails(what, words, n_asked, **faults):
+    """The answer with these faults ends in one sentence, after it was asked for so often."""
+    path, body, ask = QUESTIONS[what]
+    page = Page(**({"body": body} | faults))
+    with serve({path: page}) as site, pytest.raises(SourceError) as caught:
+        ask(site.endpoints)
+    assert re.search(f"The {what} at .*{words}", str(caught.value))
+    assert site.asked == [path] * n_asked
+
+
+@each_question
+def test_each_answer_without_fault_is_taken(what):
+    path, body, ask = QUESTIONS[what]
+    with serve({path: Page(body)}) as site:
+        assert len(ask(site.endpoints)) == 1
+
+
+@each_question
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_source_is_asked_again_and_then_named(what, status):
+    assert_fails(what, f"HTTP {status}. Run again later", 1 + youtube8m.RETRIES, status=status)
+
+
+@pytest.mark.parametrize("what", ["vocabulary", "label index of Drum"])
+@pytest.mark.parametrize("status", [403, 404])
+def test_an_address_that_is_wrong_is_named_at_once(what, status):
+    assert_fails(what, f"HTTP {status}. Check `source`", 1, status=status)
+
+
+@each_question
+def test_a_source_that_falls_silent_is_named(what, monkeypatch):
+    monkeypatch.setattr(youtube8m, "TIMEOUT_S", 0.1)
+    assert_fails(what, r"does not answer \(timed out\)", 1, chunk_delay_s=0.5)
+
+
+@each_question
+def test_a_body_that_trickles_is_not_waited_for(what, monkeypatch):
+    monkeypatch.setattr(youtube8m, "MAX_BODY_S", 0.1)
+    started = time.monotonic()
+    assert_fails(what, r"trickles: \d+ bytes in 0.1 s", 1, body=QUESTIONS[what][1] + b" " * 10**6, chunk_delay_s=0.05)
+    assert time.monotonic() - started < 1
+
+
+@each_question
+def test_a_body_without_end_is_not_kept(what, monkeypatch):
+    monkeypatch.setattr(youtube8m, "MAX_BODY_BYTES", 1000)
+    assert_fails(what, "larger than 1000 bytes", 1, body=b" " * 2000)
+
+
+@each_question
+def test_a_body_cut_short_is_asked_for_again_and_then_an_error(what):
+    assert_fails(what, "breaks off", youtube8m.RETRIES, cut_at=10)
+
+
+@each_question
+def test_a_redirect_loop_is_named(what):
+    path = QUESTIONS[what][0]
+    assert_fails(what, r"does not answer \(exceeded 30 redirects\)", 31, status=302, location=path)
+
+
+@each_question
+def test_a_redirect_is_followed(what):
+    path, body, ask = QUESTIONS[what]
+    with serve({path: Page(status=302, location="/elsewhere"), "/elsewhere": Page(body)}) as site:
+        assert len(ask(site.endpoints)) == 1
+
+
+def test_a_fault_that_passes_leaves_no_trace():
+    path, body, ask = QUESTIONS["id map"]
+    with serve({path: Page(status=503)}) as site:
+
+        class Recovering(dict):
+            def get(self, key, default=None):
+                return Page(body) if len(site.asked) > 2 else super().get(key, default)
+
+        site.pages = Recovering(site.pages)
+        assert ask(site.endpoints) == [Listed("0123456789a")]
 
 
 def test_a_source_that_is_down_is_named():
@@ -168,6 +254,36 @@ def test_a_source_that_is_down_is_named():
         endpoints = site.endpoints
     with pytest.raises(SourceError, match=re.escape(endpoints.vocabulary) + r" does not answer \(connection refused\)"):
         youtube8m.read_vocabulary(endpoints)
+
+
+def test_the_id_map_is_asked_for_many_at_once_but_not_for_all(monkeypatch):
+    ask, lock, running, most = youtube8m._get, threading.Lock(), 0, 0
+
+    def gauge(*args, **kwargs):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        try:
+            return ask(*args, **kwargs)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(youtube8m, "_get", gauge)
+    videos = {f"a{number:03d}": f"{number:011d}" for number in range(100)}
+    with serve(youtube8m_pages("/m/026t6", "Drum", videos)) as site:
+        youtube8m.look_up_ids(list(videos), site.endpoints)
+    assert 4 <= most <= youtube8m.LOOKUPS_AT_ONCE
+
+
+def test_ids_that_differ_in_case_alone_are_two_videos():
+    videos = {"abcd": "aaaaaaaaaaa", "aBcd": "AAAAAAAAAAA"}
+    with serve(youtube8m_pages("/m/026t6", "Drum", videos)) as site:
+        listed = youtube8m.look_up_ids(list(videos), site.endpoints)
+        assert sorted(site.asked) == ["/i/aB/aBcd.js", "/i/ab/abcd.js"]
+    assert listed == [Listed("aaaaaaaaaaa"), Listed("AAAAAAAAAAA")]
 
 
 def test_the_id_map_answers_in_the_order_asked():
@@ -209,14 +325,6 @@ def test_a_video_under_two_ids_counts_once():
     with serve(youtube8m_pages("/m/026t6", "Drum", {"aaaa": "0123456789a", "bbbb": "0123456789a"})) as site:
         listed = youtube8m.look_up_ids(["aaaa", "bbbb"], site.endpoints)
     assert listed == [Listed("0123456789a"), Listed("bbbb", "the same video as aaaa")]
-
-
-def test_an_id_map_that_fails_calls_no_video_gone():
-    with (
-        serve({"/i/nX/nXSc.js": Page(status=503)}) as site,
-        pytest.raises(SourceError, match=r"id map.*HTTP 503"),
-    ):
-        youtube8m.look_up_ids(["nXSc"], site.endpoints)
 
 
 def test_real_endpoints_are_passed_on_as_they_are():

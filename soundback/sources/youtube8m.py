@@ -7,21 +7,21 @@ Source: https://research.google.com/youtube8m/video_id_conversion.html and resea
 """
 
 import csv
-import hashlib
 import io
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
 from rapidfuzz import fuzz, process
 from rapidfuzz.utils import default_process
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError, IncompleteRead, ProtocolError
 from urllib3.util import Retry
 
 from soundback.errors import SourceError
@@ -31,10 +31,15 @@ from soundback.progress import Progress, no_progress
 from soundback.sources.reasons import scrub
 
 LOOKUPS_AT_ONCE = 16
+# Without a byte for so long, a connection is dead.
 TIMEOUT_S = 20.0
 # The largest label index, of the label Game, is 5.5 MB.
 MAX_BODY_BYTES = 64 * 2**20
+# A body that trickles never times out by itself.
+MAX_BODY_S = 300.0
+RETRIES = 3
 
+_MID = re.compile(r"/m/\w+")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,16}")
 _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _JSONP = re.compile(r"\s*(?P<callback>\w+)\((?P<arguments>.*)\)\s*;?\s*", re.DOTALL)
@@ -69,7 +74,7 @@ class Label:
     @property
     def display_name(self) -> str:
         """The name, or the MID of a nameless label."""
-        return self.name or self.mid
+        return self.name.strip() or self.mid
 
 
 @dataclass(frozen=True)
@@ -96,16 +101,6 @@ def open_endpoints(source: DemoSource | YouTube8MSource) -> Iterator[Endpoints]:
         with interrupts_stay_here():
             endpoints = stack.enter_context(serve(source))
         yield endpoints
-
-
-def identify(source: DemoSource | YouTube8MSource) -> dict[str, object]:
-    """Says what decides which video an id leads to: for YouTube an address, for the rendered world its whole recipe."""
-    if isinstance(source, YouTube8MSource):
-        return {"kind": source.kind, "watch": source.watch}
-    code = hashlib.sha256()
-    for path in sorted((Path(__file__).parent / "demo").glob("*.py")):
-        code.update(path.read_bytes())
-    return {**source.model_dump(mode="json"), "code": code.hexdigest()}
 
 
 def is_loopback(address: str) -> bool:
@@ -141,9 +136,9 @@ def parse_vocabulary(text: str, *, source: str) -> tuple[Label, ...]:
     labels = []
     for row in reader:
         index, mid, name = row["Index"], row["KnowledgeGraphId"], row["Name"]
-        if name is None or not (index or "").isdecimal() or not (mid or "").startswith("/m/"):
+        if name is None or not (index or "").isdecimal() or not _MID.fullmatch(mid or ""):
             raise SourceError(f"{source}, line {reader.line_num}, is not a label: Index {index!r}, MID {mid!r}.")
-        labels.append(Label(int(index), mid, name.strip()))
+        labels.append(Label(int(index), mid, name))
     if not labels:
         raise SourceError(f"{source} is an empty vocabulary.")
     return tuple(labels)
@@ -165,7 +160,7 @@ def resolve_label(vocabulary: Sequence[Label], wanted: str) -> Label:
         )
     exact = [label for label in vocabulary if wanted in (label.mid, label.name, str(label.index))]
     folded = wanted.strip().casefold()
-    found = exact or [label for label in vocabulary if label.name.casefold() == folded]
+    found = exact or [label for label in vocabulary if label.name.strip().casefold() == folded]
     if len(found) == 1:
         return found[0]
     if found:
@@ -187,18 +182,12 @@ def read_label_index(label: Label, endpoints: Endpoints) -> list[str]:
     with _open_session(address) as session:
         text = _read(session, address, what=f"label index of {label.display_name}")
     match _parse_jsonp(text, callback="p"):
-        case [str(answered), [*ids]] if answered == mid:
+        case [str(answered), [*ids]] if answered == mid and all(isinstance(each, str) for each in ids):
             return list(dict.fromkeys(map(str, ids)))
     raise SourceError(
         f'The label index of {label.display_name} at {address} is malformed: expected p("{mid}",[...]); '
         f"but found {text[:60]!r}."
     )
-
-
-def sample_ids(ids: Sequence[str], n: int, *, seed: int) -> list[str]:
-    """Draws n ids, always the same ones; a larger n keeps what a smaller one drew, in the same order."""
-    # A rank of one's own, rather than a shuffle: it does not change when other ids come or go.
-    return sorted(ids, key=lambda each: (hashlib.sha256(f"{seed}:{each}".encode()).digest(), each))[:n]
 
 
 def look_up_ids(ids: Sequence[str], endpoints: Endpoints, *, progress: Progress = no_progress) -> list[Listed]:
@@ -228,23 +217,8 @@ def look_up_ids(ids: Sequence[str], endpoints: Endpoints, *, progress: Progress 
     return _without_repeats(ids, listed)
 
 
-def split_of(video_id: str, *, validation_share: float, test_share: float) -> str:
-    """The split of a video, from its id alone, so that no other video can move it.
-
-    Args:
-      video_id: YouTube's, or YouTube-8M's for a video that is gone.
-      validation_share: of all videos, in [0, 1).
-      test_share: of all videos, in [0, 1).
-    """
-    digest = hashlib.sha256(f"split:{video_id}".encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
-    if place < test_share:
-        return "test"
-    return "validation" if place < test_share + validation_share else "train"
-
-
 def _describe(labels: Sequence[Label]) -> str:
-    return ", ".join(f"{label.name or '(no name)'} ({label.mid})" for label in labels)
+    return ", ".join(f"{label.name.strip() or '(no name)'} ({label.mid})" for label in labels)
 
 
 def _closest(vocabulary: Sequence[Label], wanted: str) -> list[Label]:
@@ -291,7 +265,7 @@ def _parse_jsonp(text: str, *, callback: str) -> list[object] | None:
         return None
     try:
         arguments: list[object] = json.loads(f"[{match['arguments']}]")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return arguments
 
@@ -300,8 +274,8 @@ def _parse_jsonp(text: str, *, callback: str) -> list[object] | None:
 def _open_session(address: str) -> Iterator[requests.Session]:
     # Retry-After is not heeded: it may ask for hours, and a rerun costs nothing.
     retry = Retry(
-        total=3,
-        backoff_factor=0.2,
+        total=RETRIES,
+        backoff_factor=0.02 if is_loopback(address) else 1.0,
         status_forcelist=(429, 500, 502, 503, 504),
         raise_on_status=False,
         respect_retry_after_header=False,
@@ -317,23 +291,22 @@ def _read(session: requests.Session, address: str, *, what: str) -> str:
     """The body at an address that must answer."""
     status, body = _get(session, address, what=what)
     if status != 200:
-        raise SourceError(f"The {what} at {address} answered HTTP {status}. Check `source` in params.yaml.")
+        passing = status == 429 or status >= 500
+        advice = "Run again later." if passing else "Check `source` in params.yaml."
+        raise SourceError(f"The {what} at {address} answered HTTP {status}. {advice}")
     return body
 
 
-def _get(session: requests.Session, address: str, *, what: str, attempts: int = 3) -> tuple[int, str]:
+def _get(session: requests.Session, address: str, *, what: str, attempts: int = RETRIES) -> tuple[int, str]:
     try:
         with session.get(address, timeout=TIMEOUT_S, stream=True) as response:
-            body = bytearray()
-            for chunk in response.iter_content(2**16):
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    raise SourceError(f"The {what} at {address} is larger than {MAX_BODY_BYTES} bytes.")
-    except requests.exceptions.ChunkedEncodingError as error:  # A body cut short, which `Retry` does not see.
-        if attempts > 1:
+            body = _receive(response, f"The {what} at {address}")
+    except (requests.RequestException, HTTPError) as error:
+        cut_short = isinstance(error, (ProtocolError, IncompleteRead))  # Of a body, which `Retry` does not see.
+        if cut_short and attempts > 1:
             return _get(session, address, what=what, attempts=attempts - 1)
-        raise SourceError(f"The {what} at {address} breaks off before its end. Run again later.") from error
-    except requests.RequestException as error:
+        if cut_short:
+            raise SourceError(f"The {what} at {address} breaks off before its end. Run again later.") from error
         raise SourceError(
             f"The {what} at {address} does not answer ({_root_cause(error)}). "
             "Check the network, or `source` in params.yaml, and run again."
@@ -342,10 +315,34 @@ def _get(session: requests.Session, address: str, *, what: str, attempts: int = 
     return response.status_code, body.decode("utf-8", errors="replace")
 
 
+def _receive(response: requests.Response, what: str) -> bytes:
+    """Reads a body within limits of size and time.
+
+    Raises:
+      SourceError: if it is larger, or takes longer.
+    """
+    body = bytearray()
+    latest = time.monotonic() + MAX_BODY_S
+    # Not `iter_content`: it waits for a whole chunk, and a body that trickles could make it wait for ever.
+    while chunk := response.raw.read1(2**16, decode_content=True):
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise SourceError(f"{what} is larger than {MAX_BODY_BYTES} bytes.")
+        if time.monotonic() > latest:
+            raise SourceError(f"{what} trickles: {len(body)} bytes in {MAX_BODY_S:g} s. Run again later.")
+    return bytes(body)
+
+
 def _root_cause(error: BaseException) -> str:
     """The innermost reason in one phrase: requests wraps urllib3's wrapping of the socket's error."""
     text = str(error)
-    for known in ("Connection refused", "Name or service not known", "timed out", "certificate verify failed"):
+    for known in (
+        "Connection refused",
+        "Name or service not known",
+        "timed out",
+        "certificate verify failed",
+        "exceeded 30 redirects",
+    ):
         if known.lower() in text.lower():
             return known.lower()
     return type(error).__name__
