@@ -1,4 +1,4 @@
-"""What the trainings and the evaluation read: the usable clips of all labels, each video under one label."""
+"""What the trainings and the evaluation read: the usable clips of all labels, no video under two, no copy held out."""
 
 import logging
 import shutil
@@ -43,19 +43,20 @@ class FrameShards:
     Attributes:
       paths: Parquet shards of all labels.
       categories: display names of the labels, sorted.
-      ambiguous: ids of videos under several labels, to be left out.
+      left_out: ids of videos that are not to be used, of `left_out`.
     """
 
     paths: tuple[Path, ...]
     categories: tuple[str, ...]
-    ambiguous: frozenset[str]
+    left_out: frozenset[str]
 
 
-def audio_clips(root: Path, labels: Collection[str], split: str | None = None) -> list[Clip]:
+def audio_clips(root: Path, duplicates: Path, labels: Collection[str], split: str | None = None) -> list[Clip]:
     """Lists the usable clips, in a fixed order.
 
     Args:
       root: data/audio, one folder per label.
+      duplicates: data/duplicates.parquet.
       labels: folder names that must be there, and no others.
       split: which split, or None for all.
 
@@ -67,19 +68,20 @@ def audio_clips(root: Path, labels: Collection[str], split: str | None = None) -
         for folder in label_folders(root, labels)
         for row in schemas.read_table(folder / "audio.parquet", schemas.AUDIO).to_pylist()
     ]
-    ambiguous = _under_several_labels((row["video_id"], row["label"]) for _, row in rows)
+    unwanted = left_out(((row["video_id"], row["label"]) for _, row in rows), duplicates)
     return [
         Clip(row["video_id"], row["clip_index"], row["label"], row["split"], folder / row["path"], row["n_samples"])
         for folder, row in rows
-        if row["status"] == "ok" and row["video_id"] not in ambiguous and split in (None, row["split"])
+        if row["status"] == "ok" and row["video_id"] not in unwanted and split in (None, row["split"])
     ]
 
 
-def frame_shards(root: Path, labels: Collection[str]) -> FrameShards:
+def frame_shards(root: Path, duplicates: Path, labels: Collection[str]) -> FrameShards:
     """Lists the shards of frames.
 
     Args:
       root: data/frames, one folder per label.
+      duplicates: data/duplicates.parquet.
       labels: folder names that must be there, and no others.
 
     Raises:
@@ -91,7 +93,7 @@ def frame_shards(root: Path, labels: Collection[str]) -> FrameShards:
         table = pq.read_table(path, columns=["video_id", "label"]).to_pydict()
         pairs.update(zip(table["video_id"], table["label"], strict=True))
     categories = tuple(sorted({label for _, label in pairs}))
-    return FrameShards(tuple(paths), categories, _under_several_labels(pairs))
+    return FrameShards(tuple(paths), categories, left_out(pairs, duplicates))
 
 
 def label_folders(root: Path, labels: Collection[str]) -> list[Path]:
@@ -107,18 +109,36 @@ def label_folders(root: Path, labels: Collection[str]) -> list[Path]:
     return [root / label for label in sorted(labels)]
 
 
-def _under_several_labels(pairs: Iterable[tuple[str, str]]) -> frozenset[str]:
+def left_out(pairs: Iterable[tuple[str, str]], duplicates: Path) -> frozenset[str]:
+    """Finds the videos that nothing is to train or be tested on, and logs how many.
+
+    Those under several labels: which is heard is not known. And those of which a clip resembles one of a split that is
+    held out from theirs, by picture or by sound, with all their clips: who was copied once was copied further on. They
+    are left out of every training alike, so that all models have seen and heard the same videos.
+
+    Args:
+      pairs: video_id and label of what there is.
+      duplicates: what the stage find_duplicates wrote.
+
+    Returns:
+      Their ids.
+    """
     labels: defaultdict[str, set[str]] = defaultdict(set)
     for video_id, label in pairs:
         labels[video_id].add(label)
     ambiguous = frozenset(video_id for video_id, names in labels.items() if len(names) > 1)
     if ambiguous:
         log.info("%d videos are under several labels and left out: which is heard is not known.", len(ambiguous))
-    return ambiguous
+    copies = frozenset(schemas.read_table(duplicates, schemas.DUPLICATES)["video_id"].to_pylist()) & labels.keys()
+    if copies:
+        log.info("%d videos resemble some that are held out, and are left out.", len(copies))
+    return ambiguous | copies
 
 
 def prune(data: Path, labels: Collection[str]) -> list[Path]:
     """Removes what lies under data/ of labels that the params no longer name; DVC's cache keeps it.
+
+    What is made of all labels together, as duplicates.parquet is, stays: DVC makes it anew.
 
     Returns:
       What was removed.

@@ -1,20 +1,24 @@
 """Which clips the trainings and the evaluation read."""
 
+import logging
+
+import numpy as np
 import pytest
 
 from soundback import schemas
-from soundback.dataset import audio_clips
+from soundback.dataset import audio_clips, frame_shards
 from soundback.errors import DataContractError
+from tests import watched
 
 
-def row(video_id, label, split="train", status="ok"):
+def row(video_id, label, split="train", status="ok", clip_index=0):
     return {
         "video_id": video_id,
-        "clip_index": 0,
+        "clip_index": clip_index,
         "label": label,
         "split": split,
         "status": status,
-        "path": f"{video_id}_00.wav" if status == "ok" else None,
+        "path": f"{video_id}_{clip_index:02d}.wav" if status == "ok" else None,
         "n_samples": 100 if status == "ok" else None,
     }
 
@@ -24,26 +28,61 @@ def write_audio(root, **tables):
         schemas.write_table(rows, schemas.AUDIO, root / slug / "audio.parquet")
 
 
-def test_usable_clips_are_listed_in_a_fixed_order_and_by_split(tmp_path):
-    write_audio(tmp_path, drum=[row("a", "Drum"), row("b", "Drum", "test"), row("c", "Drum", status="silent")], bell=[])
-    assert [clip.video_id for clip in audio_clips(tmp_path, ["drum", "bell"])] == ["a", "b"]
-    (clip,) = audio_clips(tmp_path, ["drum", "bell"], split="test")
-    assert clip.path == tmp_path / "drum" / "b_00.wav"
+@pytest.fixture
+def none(tmp_path):
+    """A table of no duplicates, beside the folder of labels."""
+    watched.write_duplicates(tmp_path)
+    return tmp_path / "duplicates.parquet"
 
 
-def test_a_video_under_two_labels_is_left_out_of_both(tmp_path):
-    write_audio(tmp_path, drum=[row("a", "Drum"), row("b", "Drum")], bell=[row("b", "Bell"), row("c", "Bell")])
-    assert [clip.video_id for clip in audio_clips(tmp_path, ["drum", "bell"])] == ["c", "a"]
+@pytest.fixture
+def audio(tmp_path):
+    return tmp_path / "audio"
 
 
-def test_ids_that_differ_in_case_are_different_videos(tmp_path):
-    write_audio(tmp_path, drum=[row("aB", "Drum")], bell=[row("Ab", "Bell")])
-    assert len(audio_clips(tmp_path, ["drum", "bell"])) == 2
+def test_usable_clips_are_listed_in_a_fixed_order_and_by_split(audio, none):
+    write_audio(audio, drum=[row("a", "Drum"), row("b", "Drum", "test"), row("c", "Drum", status="silent")], bell=[])
+    assert [clip.video_id for clip in audio_clips(audio, none, ["drum", "bell"])] == ["a", "b"]
+    (clip,) = audio_clips(audio, none, ["drum", "bell"], split="test")
+    assert clip.path == audio / "drum" / "b_00.wav"
 
 
-def test_a_stale_or_missing_label_folder_stops_with_a_sentence(tmp_path):
-    write_audio(tmp_path, drum=[row("a", "Drum")], bell=[row("b", "Bell")])
+def test_a_video_under_two_labels_is_left_out_of_both(audio, none):
+    write_audio(audio, drum=[row("a", "Drum"), row("b", "Drum")], bell=[row("b", "Bell"), row("c", "Bell")])
+    assert [clip.video_id for clip in audio_clips(audio, none, ["drum", "bell"])] == ["c", "a"]
+
+
+def test_ids_that_differ_in_case_are_different_videos(audio, none):
+    write_audio(audio, drum=[row("aB", "Drum")], bell=[row("Ab", "Bell")])
+    assert len(audio_clips(audio, none, ["drum", "bell"])) == 2
+
+
+def test_a_video_that_resembles_a_held_out_one_is_left_out_with_all_its_clips(audio, none, caplog):
+    caplog.set_level(logging.INFO)
+    clips = [row("a", "Drum"), row("a", "Drum", clip_index=1), row("b", "Drum"), row("t", "Drum", "test")]
+    write_audio(audio, drum=clips)
+    watched.write_duplicates(none.parent, "a", "of another label set")
+    assert [clip.video_id for clip in audio_clips(audio, none, ["drum"])] == ["b", "t"]
+    assert "1 videos resemble some that are held out" in caplog.text
+
+
+def test_frames_and_sounds_are_of_the_same_videos(tmp_path, audio, none):
+    rng = np.random.default_rng(0)
+    films = {slug: watched.film(label, rng, n_frames=30)[0] for slug, label in watched.LABELS.items()}
+    for slug, label in watched.LABELS.items():
+        ids = [f"{slug}{n}" for n in range(3)] + ["both"]
+        watched.write_frames([(each, label, "train", films[slug]) for each in ids], tmp_path / "frames" / slug)
+        write_audio(audio, **{slug: [row(each, label) for each in ids]})
+    watched.write_duplicates(tmp_path, "disc1", "square0")
+    shards = frame_shards(tmp_path / "frames", none, watched.LABELS)
+    assert shards.left_out == {"both", "disc1", "square0"}
+    heard = {clip.video_id for clip in audio_clips(audio, none, watched.LABELS)}
+    assert heard == {"disc0", "disc2", "square1", "square2"}
+
+
+def test_a_stale_or_missing_label_folder_stops_with_a_sentence(audio, none):
+    write_audio(audio, drum=[row("a", "Drum")], bell=[row("b", "Bell")])
     with pytest.raises(DataContractError, match=r"holds bell, which params.yaml does not name"):
-        audio_clips(tmp_path, ["drum"])
+        audio_clips(audio, none, ["drum"])
     with pytest.raises(DataContractError, match=r"lacks rain, which params.yaml names"):
-        audio_clips(tmp_path, ["drum", "bell", "rain"])
+        audio_clips(audio, none, ["drum", "bell", "rain"])

@@ -69,7 +69,7 @@ def test_clips_are_listed_by_split_with_all_their_groups_in_order(shards):
     assert [clip.key for clip in frames.list_clips(shards, "validation")] == [("v5", 0)]
 
 
-def test_ambiguous_videos_are_left_out_and_an_empty_split_is_refused(shards):
+def test_what_is_to_be_left_out_is_not_listed_and_an_empty_split_is_refused(shards):
     without = FrameShards(shards.paths, shards.categories, frozenset({"v1", "v5"}))
     assert [clip.key[0] for clip in frames.list_clips(without, "train")] == ["v0", "v2", "v3", "v4"]
     with pytest.raises(DataContractError, match="no clip of the validation split"):

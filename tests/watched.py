@@ -52,7 +52,7 @@ def write_frames(clips: list[tuple[str, str, str, np.ndarray]], folder: Path, gr
 
 
 def write_dataset(root: Path, *, n_train: int, n_validation: int, names: Mapping[str, str] = LABELS) -> None:
-    """Writes root/frames and root/audio, as the extraction stages would, with so many videos of each label."""
+    """Writes root/frames, root/audio and root/duplicates.parquet, with so many videos of each label."""
     rng = np.random.default_rng(0)
     for slug, shape in LABELS.items():
         label = names[slug]
@@ -66,6 +66,14 @@ def write_dataset(root: Path, *, n_train: int, n_validation: int, names: Mapping
             soundfile.write(root / "audio" / slug / f"{video_id}_00.wav", waveform, SAMPLE_RATE, subtype="PCM_16")
         write_frames(clips, root / "frames" / slug)
         schemas.write_table(rows, schemas.AUDIO, root / "audio" / slug / "audio.parquet")
+    write_duplicates(root)
+
+
+def write_duplicates(root: Path, *video_ids: str) -> None:
+    """Writes root/duplicates.parquet: training clips that resemble a test clip, as find_duplicates would find them."""
+    of = {"of_video_id": "t", "of_clip_index": 0, "of_label": "Disc", "of_split": "test", "by": "both", "distance": 0.0}
+    rows = [{"video_id": each, "clip_index": 0, "label": "Disc", "split": "train"} | of for each in video_ids]
+    schemas.write_table(rows, schemas.DUPLICATES, root / "duplicates.parquet")
 
 
 def audio_row(video_id: str, label: str, split: str, n_samples: int) -> dict[str, object]:

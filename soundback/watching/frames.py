@@ -51,14 +51,14 @@ class FrameClip:
 
 
 def list_clips(shards: FrameShards, split: str) -> list[FrameClip]:
-    """Lists the clips of a split, without those of ambiguous videos, in a fixed order.
+    """Lists the clips of a split, without the videos that are left out, in a fixed order.
 
     Raises:
       DataContractError: when the split is empty.
     """
     groups: defaultdict[tuple[ClipKey, str], list[RowGroup]] = defaultdict(list)
     for group in list_row_groups(shards.paths):
-        if group.split == split and group.video_id not in shards.ambiguous:
+        if group.split == split and group.video_id not in shards.left_out:
             groups[(group.video_id, group.clip_index), group.label].append(group)
     if not groups:
         raise DataContractError(
