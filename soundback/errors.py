@@ -9,6 +9,10 @@ class ParamsError(SoundbackError):
     """A params file does not say what it must."""
 
 
+class SettingsError(SoundbackError):
+    """An environment variable SOUNDBACK_* does not say what it must, or what it names is not there."""
+
+
 class DataContractError(SoundbackError):
     """A table or folder does not follow its schema."""
 

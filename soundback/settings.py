@@ -1,10 +1,12 @@
 """Environment variables SOUNDBACK_*: how to run. They never change what comes out."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from soundback.errors import SettingsError
 
 
 class Settings(BaseSettings):
@@ -12,9 +14,39 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SOUNDBACK_", frozen=True)
 
-    executor: Literal["processes", "threads"] = "processes"
+    executor: Literal["processes", "threads", "dask"] = "processes"
+    dask_address: str | None = Field(default=None, description="of the scheduler, tcp://HOST:PORT")
     workers: int | None = Field(default=None, gt=0, description="concurrent videos; by default one per core")
     cookies: Path | None = Field(default=None, description="a Netscape cookie file for yt-dlp")
+    videos_per_hour: float = Field(
+        default=300.0,
+        ge=0,
+        description="asked of one host, by all workers together; YouTube allows a guest 300; 0: any",
+    )
+    retry: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(), description="statuses, with commas between: videos that failed so are asked again"
+    )
     progress: Literal["auto", "lines"] = Field(
         default="auto", description="lines: plain `PROGRESS done total what` lines, for a program that reads them"
     )
+
+    @field_validator("retry", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return frozenset(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+def load_settings() -> Settings:
+    """Reads the environment.
+
+    Raises:
+      SettingsError: naming every variable that is wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = [
+            f"  SOUNDBACK_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']} (found {fault['input']!r})"
+            for fault in error.errors()
+        ]
+        raise SettingsError("\n".join([f"{len(faults)} wrong environment variable(s):", *faults])) from error

@@ -3,24 +3,37 @@
 import logging
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from soundback import schemas
-from soundback.errors import SourceError
-from soundback.params import DemoSource, Download, YouTube8MSource, load_params
+from soundback.doctor import checks
+from soundback.errors import DataContractError, SettingsError, SourceError
+from soundback.outputs import check_case_kept
+from soundback.params import Curation, Download, Source, load_params
 from soundback.progress import show_progress
-from soundback.sources import youtube8m
-from soundback.sources.download import RECIPE, Clip
-from soundback.sources.harvest import download_all
+from soundback.settings import load_settings
+from soundback.sources import origins
+from soundback.sources.cutting import Clip
+from soundback.sources.download import RECIPE
+from soundback.sources.harvest import Order, Wanted, download_all
 from soundback.sources.ledger import Ledger, hash_request
 from stages import stage_process
 
 log = logging.getLogger(__name__)
 
 
-def download_videos(catalog: Path, videos: Path, *, source: DemoSource | YouTube8MSource, download: Download) -> None:
+class Sections(NamedTuple):
+    """What the downloads need to know of the params."""
+
+    source: Source
+    download: Download
+    curation: Curation
+
+
+def download_videos(catalog: Path, videos: Path, *, params: Sections) -> None:
     """Fills a folder with clips, and its `downloads.parquet` with a `schemas.DOWNLOADS` row for each, had or not.
 
     What the folder already holds is not fetched again; what the catalog no longer wants is removed.
@@ -28,33 +41,80 @@ def download_videos(catalog: Path, videos: Path, *, source: DemoSource | YouTube
     Args:
       catalog: a table of `schemas.CATALOG`.
       videos: the folder to fill.
-      source: where the videos are.
-      download: what is wanted of them.
+      params: where the videos are, and what is wanted of them.
 
     Raises:
-      SourceError: if too many videos failed for reasons that may pass, or none could be had; the work done is kept.
+      SourceError: if the source refuses us, too many videos failed for reasons that may pass, or none could be had; the
+        work done is kept.
     """
-    wanted = {row["video_id"]: row for row in schemas.read_table(catalog, schemas.CATALOG).to_pylist()}
+    catalogued = {row["video_id"]: row for row in schemas.read_table(catalog, schemas.CATALOG).to_pylist()}
+    fetchable = [video_id for video_id, row in catalogued.items() if row["status"] == "ok"]
+    _check_ids(fetchable, catalog)
+    check_case_kept(videos, fetchable)
     # How many may fail decides no byte.
-    limits = download.model_dump(mode="json", exclude={"max_retryable_share"})
-    ledger = Ledger(videos, hash_request(youtube8m.identify(source), limits, {"recipe": RECIPE}))
-    outcomes = {video_id: clips for video_id, clips in ledger.held().items() if video_id in wanted}
-    outcomes |= {video_id: [_gone(row)] for video_id, row in wanted.items() if row["status"] == "gone"}
-    missing = {video_id: row["address"] for video_id, row in wanted.items() if video_id not in outcomes}
+    limits = params.download.model_dump(mode="json", exclude={"max_retryable_share"})
+    ledger = Ledger(
+        videos,
+        request=hash_request(origins.identify(params.source), limits, {"recipe": RECIPE}),
+        taste=_hash_taste(params.curation),
+    )
+    held = ledger.held(retry=_checked(load_settings().retry))
+    outcomes = {video_id: clips for video_id, clips in held.clips.items() if video_id in catalogued}
+    outcomes |= {video_id: [_gone(row)] for video_id, row in catalogued.items() if row["status"] == "gone"}
+    missing = [row for video_id, row in catalogued.items() if video_id not in outcomes]
     if missing:
-        log.info(f"{len(wanted) - len(missing)} of {len(wanted)} videos need no asking; {len(missing)} to fetch.")
-        with youtube8m.open_endpoints(source) as endpoints, show_progress(f"Downloading {videos.name}") as progress:
-            addresses = {video_id: endpoints.watch + address for video_id, address in missing.items()}
-            outcomes |= download_all(addresses, ledger, params=download, progress=progress)
-    _check_yield(outcomes, download)
+        log.info(
+            f"{len(outcomes)} of {len(catalogued)} videos need no asking; "
+            f"{len(missing)} to fetch{' or look at again' * bool(held.for_another_taste)}."
+        )
+        with origins.open_base(params.source) as base, show_progress(f"Downloading {videos.name}") as progress:
+            orders = [
+                Order(row["video_id"], base + row["address"], tuple(held.for_another_taste.get(row["video_id"], ())))
+                for row in missing
+            ]
+            wanted = Wanted(params.download, params.curation)
+            outcomes |= download_all(orders, ledger, wanted=wanted, progress=progress)
+    _check_yield(outcomes, params.download)
     ledger.close(
         [
-            {**asdict(clip), "label": wanted[video_id]["label"], "split": wanted[video_id]["split"]}
-            for video_id in sorted(wanted)
+            {**asdict(clip), "label": catalogued[video_id]["label"], "split": catalogued[video_id]["split"]}
+            for video_id in sorted(catalogued)
             for clip in outcomes[video_id]
         ]
     )
     log.info(f"{_counts(outcomes)}.")
+
+
+def _check_ids(video_ids: Iterable[str], catalog: Path) -> None:
+    """Refuses what cannot be a file's name: the catalog may have been written by something else.
+
+    Raises:
+      DataContractError: naming the first.
+    """
+    if odd := [video_id for video_id in video_ids if not schemas.VIDEO_ID.fullmatch(video_id)]:
+        raise DataContractError(
+            f"{catalog} names a video {odd[0][:60]!r}; an id has 1 to 40 of A-Z, a-z, 0-9, _ and -. "
+            "Make the catalog anew with `dvc repro --force`."
+        )
+
+
+def _hash_taste(curation: Curation) -> str:
+    """How near duplicates may be is for the stage that finds them; here it counts whether clips get fingerprints."""
+    limits = curation.model_dump(mode="json", exclude={"max_print_distance"})
+    return hash_request(limits, {"prints": curation.max_print_distance is not None})
+
+
+def _checked(retry: frozenset[str]) -> frozenset[str]:
+    """The statuses to ask again.
+
+    Raises:
+      SettingsError: if one of them is none.
+    """
+    if unknown := sorted(retry - set(schemas.DOWNLOAD_STATUSES)):
+        raise SettingsError(
+            f"SOUNDBACK_RETRY names {', '.join(unknown)}; the statuses are {', '.join(schemas.DOWNLOAD_STATUSES)}."
+        )
+    return retry
 
 
 def _gone(row: Mapping[str, str]) -> Clip:
@@ -98,4 +158,6 @@ def _status(clips: Sequence[Clip]) -> str:
 if __name__ == "__main__":
     with stage_process():
         params = load_params()
-        download_videos(Path(sys.argv[1]), Path(sys.argv[2]), source=params.source, download=params.download)
+        checks.require(params, "download_videos")
+        sections = Sections(params.source, params.download, params.curation)
+        download_videos(Path(sys.argv[1]), Path(sys.argv[2]), params=sections)

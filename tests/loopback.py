@@ -10,9 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from soundback.media.ffmpeg import ffmpeg_path
+from soundback.params import load_params
 from soundback.sources.youtube8m import Endpoints
 
 CHUNK = 16384
+LIMITS = ("min_motion", "max_clipped_share", "max_silence_share", "min_agreement", "max_print_distance")
+CURATION = load_params().curation.model_copy(update=dict.fromkeys(LIMITS))
+"""Every clip is wanted, and none looked at."""
 ACCESS_DENIED = (
     "<?xml version='1.0' encoding='UTF-8'?><Error><Code>AccessDenied</Code><Message>Access denied.</Message>"
     "<Details>Anonymous caller does not have storage.objects.get access to the object.</Details></Error>"
@@ -27,6 +31,7 @@ class Page:
       body: what is sent.
       status: of HTTP.
       kind: its Content-Type.
+      announced: the length that is said, if it is not that of the body.
       cut_at: the connection breaks after so many bytes, though all were announced.
       chunk_delay_s: pause before every chunk of `CHUNK` bytes.
       location: where a redirect leads to.
@@ -35,6 +40,7 @@ class Page:
     body: bytes = b""
     status: int = 200
     kind: str = "video/mp4"
+    announced: int | None = None
     cut_at: int | None = None
     chunk_delay_s: float = 0.0
     location: str | None = None
@@ -76,7 +82,7 @@ def serve(pages: Mapping[str, Page]) -> Iterator[Site]:
             body = page.body[first:]
             self.send_response(206 if first else page.status)
             self.send_header("Content-Type", page.kind)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(page.announced or len(body)))
             self.send_header("Accept-Ranges", "bytes")
             if first:
                 self.send_header("Content-Range", f"bytes {first}-{len(page.body) - 1}/{len(page.body)}")

@@ -10,8 +10,8 @@ from soundback import schemas
 from soundback.errors import SourceError
 from soundback.media import ffmpeg
 from soundback.params import Download
-from soundback.sources import download
-from tests.loopback import Page, make_video, serve
+from soundback.sources import cutting, download
+from tests.loopback import CURATION, Page, make_video, serve
 
 PARAMS = Download(
     max_height=360,
@@ -19,6 +19,7 @@ PARAMS = Download(
     max_duration_s=8.0,
     clip_s=2.0,
     clips_per_video=1,
+    keep_source=False,
     max_retryable_share=0.0,
 )
 BUG_REPORT = "; please report this issue on  https://github.com/yt-dlp/yt-dlp/issues?q= , filling out the template."
@@ -29,9 +30,13 @@ def video(tmp_path_factory):
     return make_video(tmp_path_factory.mktemp("video") / "video.mp4", duration_s=6.0)
 
 
+def fetch_clips(video_id, address, folder, *, params=PARAMS, curation=CURATION):
+    return download.download_clips(video_id, address, folder, params=params, curation=curation)
+
+
 def clips_of(page, folder, **changes):
     with serve({"/watch/x": page}) as site:
-        return download.download_clips("x", f"{site.base}/watch/x", folder, params=PARAMS.model_copy(update=changes))
+        return fetch_clips("x", f"{site.base}/watch/x", folder, params=PARAMS.model_copy(update=changes))
 
 
 def waveform_of(path, start_s=0.0, duration_s=1.5):
@@ -63,7 +68,7 @@ def test_a_clip_row_says_what_the_file_holds(tmp_path, video):
     assert (clip.video_id, clip.clip_index, clip.status, clip.reason, clip.path) == ("x", 0, "ok", None, path.name)
     assert (clip.width, clip.height, clip.frame_rate, clip.has_audio) == (160, 120, 25.0, True)
     assert clip.duration_s == pytest.approx(2.0, abs=0.2)
-    assert (clip.n_bytes, clip.sha256) == (path.stat().st_size, download.file_sha256(path))
+    assert (clip.n_bytes, clip.sha256) == (path.stat().st_size, cutting.file_sha256(path))
 
 
 def test_the_source_video_is_not_kept(tmp_path, video):
@@ -94,8 +99,8 @@ def test_separate_picture_and_sound_are_merged(tmp_path, video):
     pages["/watch/x"] = Page((tmp_path / "manifest.mpd").read_bytes(), kind="application/dash+xml")
     with serve(pages) as site:
         address = f"{site.base}/watch/x"
-        (clip,) = download.download_clips("x", address, tmp_path / "x", params=PARAMS)
-        assert download.download_clips("x", address, tmp_path / "again", params=PARAMS) == [clip]
+        (clip,) = fetch_clips("x", address, tmp_path / "x", params=PARAMS)
+        assert fetch_clips("x", address, tmp_path / "again", params=PARAMS) == [clip]
     assert (clip.status, clip.has_audio) == ("ok", True)
     start = clip.clip_start_s
     expected = waveform_of(tmp_path / "whole.mp4", start)
@@ -104,7 +109,7 @@ def test_separate_picture_and_sound_are_merged(tmp_path, video):
 
 def test_a_redirect_is_followed(tmp_path, video):
     with serve({"/watch/x": Page(status=302, location="/elsewhere"), "/elsewhere": Page(video)}) as site:
-        (clip,) = download.download_clips("x", f"{site.base}/watch/x", tmp_path, params=PARAMS)
+        (clip,) = fetch_clips("x", f"{site.base}/watch/x", tmp_path, params=PARAMS)
     assert clip.status == "ok"
 
 
@@ -116,6 +121,14 @@ def test_a_redirect_is_followed(tmp_path, video):
         (Page(status=429), "rate_limited", "Unable to download webpage: HTTP Error 429: Too Many Requests"),
         (Page(status=503), "network", "Unable to download webpage: HTTP Error 503: Service Unavailable"),
         (Page(b"<html><body>Sorry</body></html>", kind="text/html"), "unavailable", "Unsupported URL: <address>"),
+        (
+            Page(
+                b"<html><script>var robot</script><h1>Sign in to confirm you\xe2\x80\x99re not a bot</h1>",
+                kind="text/html",
+            ),
+            "rate_limited",
+            "Sign in to confirm you\u2019re not a bot",
+        ),
         (Page(b"\x9d\x02garbage" * 5000), "corrupt", "the video is not a video or sound file, or its head is damaged."),
         (Page(b""), "network", "Did not get any data blocks"),
         (
@@ -131,16 +144,16 @@ def test_a_redirect_is_followed(tmp_path, video):
     ],
 )
 def test_a_failure_is_a_row_with_the_sources_own_words(tmp_path, page, status, reason):
-    assert clips_of(page, tmp_path) == [download.Clip("x", status=status, reason=reason)]
+    assert clips_of(page, tmp_path) == [cutting.Clip("x", status=status, reason=reason)]
 
 
 def test_a_body_that_breaks_off_is_a_network_failure_and_is_gone_on_with(tmp_path, video):
     with serve({"/watch/x": Page(video, cut_at=len(video) // 2)}) as site:
-        (failed,) = download.download_clips("x", f"{site.base}/watch/x", tmp_path, params=PARAMS)
+        (failed,) = fetch_clips("x", f"{site.base}/watch/x", tmp_path, params=PARAMS)
         assert failed.status == "network"
         assert sum(path.stat().st_size for path in tmp_path.iterdir()) > len(video) // 4
         site.pages["/watch/x"].cut_at = None
-        (resumed,) = download.download_clips("x", f"{site.base}/watch/x", tmp_path, params=PARAMS)
+        (resumed,) = fetch_clips("x", f"{site.base}/watch/x", tmp_path, params=PARAMS)
     (fresh,) = clips_of(Page(video), tmp_path / "fresh")
     assert resumed == fresh
 
@@ -148,7 +161,7 @@ def test_a_body_that_breaks_off_is_a_network_failure_and_is_gone_on_with(tmp_pat
 def test_a_server_that_is_down_is_a_network_failure(tmp_path):
     with serve({}) as site:
         address = f"{site.base}/watch/x"
-    (clip,) = download.download_clips("x", address, tmp_path, params=PARAMS)
+    (clip,) = fetch_clips("x", address, tmp_path, params=PARAMS)
     assert clip.status == "network"
     assert "Connection refused" in clip.reason
     assert "127.0.0.1" not in clip.reason
@@ -168,7 +181,7 @@ def test_a_video_without_sound_is_no_audio(tmp_path):
 )
 def test_a_video_outside_the_limits_is_not_cut(tmp_path, duration_s, status, reason):
     clips = clips_of(Page(make_video(tmp_path / "v.mp4", duration_s=duration_s)), tmp_path / "x")
-    assert clips == [download.Clip("x", status=status, reason=reason)]
+    assert clips == [cutting.Clip("x", status=status, reason=reason)]
 
 
 def test_a_video_that_stops_before_its_stated_end_is_too_short(tmp_path, video):
@@ -269,7 +282,7 @@ def test_a_wanted_video_passes_the_filter():
 @pytest.mark.parametrize("clips_per_video", [1, 2, 3, 9])
 @pytest.mark.parametrize("duration_s", [1.0, 5.0, 12.34, 300.0])
 def test_clips_lie_inside_the_video_and_do_not_overlap(duration_s, clips_per_video):
-    starts = download.clip_starts(duration_s, frame_rate=25, clip_s=3.0, clips_per_video=clips_per_video)
+    starts = cutting.clip_starts(duration_s, frame_rate=25, clip_s=3.0, clips_per_video=clips_per_video)
     assert 1 <= len(starts) <= clips_per_video
     assert starts[0] >= 0
     assert len(starts) == 1 or np.diff(starts).min() >= 3.0 - 1 / 25
@@ -278,4 +291,21 @@ def test_clips_lie_inside_the_video_and_do_not_overlap(duration_s, clips_per_vid
 
 
 def test_one_clip_is_cut_from_the_middle():
-    assert download.clip_starts(10.0, frame_rate=50, clip_s=4.0, clips_per_video=1) == [3.0]
+    assert cutting.clip_starts(10.0, frame_rate=50, clip_s=4.0, clips_per_video=1) == [3.0]
+
+
+def test_a_body_that_only_crawls_is_given_up(tmp_path, video, monkeypatch):
+    monkeypatch.setattr(download, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(download, "SLOWEST_BYTES_PER_S", 1_000_000)
+    (clip,) = clips_of(Page(video, chunk_delay_s=0.1), tmp_path / "x")
+    assert (clip.status, clip.reason) == ("network", "slower than 1000000 bytes a second for 0.2 s")
+
+
+def test_a_body_that_is_slow_but_comes_is_waited_for(tmp_path, video):
+    (clip,) = clips_of(Page(video, chunk_delay_s=0.05), tmp_path / "x")
+    assert clip.status == "ok"
+
+
+def test_a_body_longer_than_was_announced_is_no_whole_video(tmp_path, video):
+    (clip,) = clips_of(Page(video, announced=len(video) // 2), tmp_path / "x")
+    assert clip.status == "corrupt"

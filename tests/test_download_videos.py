@@ -13,16 +13,22 @@ import yaml
 
 from soundback import schemas
 from soundback.errors import SourceError
-from soundback.params import DemoSource, Download, YouTube8MSource, load_params
-from soundback.sources.download import Clip
-from soundback.sources.ledger import REQUEST, TABLE, Ledger
-from stages.download_videos import download_videos
+from soundback.params import DemoSource, Download, TableSource, YouTube8MSource, load_params
+from soundback.sources.cutting import Clip
+from soundback.sources.ledger import REQUEST, TABLE, TASTE, Ledger
+from stages.download_videos import Sections, download_videos
 from stages.list_videos import list_videos
-from tests.loopback import Page, make_video, serve
+from tests.loopback import CURATION, Page, make_video, serve
 
 ROOT = Path(__file__).parents[1]
 DOWNLOAD = Download(
-    max_height=360, min_duration_s=1.0, max_duration_s=8.0, clip_s=2.0, clips_per_video=1, max_retryable_share=0.2
+    max_height=360,
+    min_duration_s=1.0,
+    max_duration_s=8.0,
+    clip_s=2.0,
+    clips_per_video=1,
+    keep_source=False,
+    max_retryable_share=0.2,
 )
 IDS = [f"{letter}-aB_cDeF01" for letter in "dcba"]
 GONE = "gone"
@@ -72,12 +78,14 @@ def write_catalog(path, video_ids=(*IDS, GONE), label="Drum"):
     return path
 
 
-def run(site, videos, video_ids=(*IDS, GONE), *, label="Drum", **changes):
+def run(site, videos, video_ids=(*IDS, GONE), *, label="Drum", curation=CURATION, **changes):
     """Runs the stage; returns its rows by video id, and which videos it asked for."""
     catalog = write_catalog(videos.with_name("catalog.parquet"), video_ids, label)
     n_asked = len(site.asked)
     try:
-        download_videos(catalog, videos, source=source_at(site), download=DOWNLOAD.model_copy(update=changes))
+        download_videos(
+            catalog, videos, params=Sections(source_at(site), DOWNLOAD.model_copy(update=changes), curation)
+        )
     finally:
         run.asked = {path.rsplit("/", 1)[1] for path in site.asked[n_asked:]}
     return {row["video_id"]: row for row in rows_of(videos)}
@@ -208,7 +216,7 @@ def start_stage(folder, site):
     """Starts the stage as DVC does: a program of its own, with its own processes."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["source"] = source_at(site).model_dump()
-    params["download"] = DOWNLOAD.model_dump()
+    params["download"], params["curation"] = DOWNLOAD.model_dump(), CURATION.model_dump()
     folder.mkdir(exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     write_catalog(folder / "catalog.parquet")
@@ -263,8 +271,8 @@ def test_killed_at_any_moment_it_goes_on_and_ends_in_the_same_bytes(site, tmp_pa
 def test_clips_noted_but_not_yet_moved_are_not_fetched_again(site, tmp_path):
     run(site, tmp_path / "drum")
     before = bytes_of(tmp_path / "drum")
-    request = pq.read_schema(tmp_path / "drum" / TABLE).metadata[REQUEST].decode()
-    ledger = Ledger(tmp_path / "drum", request)
+    metadata = pq.read_schema(tmp_path / "drum" / TABLE).metadata
+    ledger = Ledger(tmp_path / "drum", metadata[REQUEST].decode(), metadata[TASTE].decode())
     (row,) = [row for row in rows_of(tmp_path / "drum") if row["video_id"] == IDS[0]]
     clip = Clip(**{name: value for name, value in row.items() if name not in ("label", "split")})
     ledger.enter(IDS[0], [clip])
@@ -295,12 +303,61 @@ def test_the_rendered_world_is_fetched_like_any_other(tmp_path):
     dataset = params.dataset.model_copy(update={"videos_per_label": 4})
     key = next(iter(params.labels))
     catalog, videos = tmp_path / "catalog.parquet", tmp_path / key
-    list_videos(key, catalog, source=source, labels=params.labels, dataset=dataset)
-    download_videos(catalog, videos, source=source, download=DOWNLOAD)
+    list_videos(key, ROOT / "videos.csv", catalog, source=source, labels=params.labels, dataset=dataset)
+    download_videos(catalog, videos, params=Sections(source, DOWNLOAD, CURATION))
     ready = [row for row in rows_of(videos) if row["status"] == "ok"]
     assert len(ready) >= 2
     assert all(row["duration_s"] == pytest.approx(2.0, abs=0.2) for row in ready)
     before = bytes_of(videos)
     (videos / ready[0]["path"]).unlink()
-    download_videos(catalog, videos, source=source, download=DOWNLOAD)
+    download_videos(catalog, videos, params=Sections(source, DOWNLOAD, CURATION))
     assert bytes_of(videos) == before
+
+
+def test_the_whole_video_stays_beside_its_clips_where_that_is_asked_for(site, bodies, tmp_path):
+    rows = run(site, tmp_path / "drum", keep_source=True)
+    for video_id in IDS:
+        assert (tmp_path / "drum" / rows[video_id]["source_path"]).read_bytes() == bodies[video_id]
+    run(site, tmp_path / "drum", keep_source=True)
+    assert run.asked == set()
+    (tmp_path / "drum" / rows[IDS[0]]["source_path"]).unlink()
+    run(site, tmp_path / "drum", keep_source=True)
+    assert run.asked == {IDS[0]}
+
+
+def test_clips_that_are_not_wanted_are_rows_and_their_files_go(site, tmp_path):
+    # The tone of every test video is there from start to end; the picture moves all the time.
+    too_much = CURATION.model_copy(update={"min_motion": 200.0})
+    with pytest.raises(SourceError, match="0 of 5 videos ready, 5 not: 4 still, 1 removed"):
+        run(site, tmp_path / "drum", curation=too_much)
+    assert not list((tmp_path / "drum").glob("*.mp4"))
+
+
+def test_another_curation_looks_again_at_what_is_here_and_fetches_only_what_it_had_thrown_away(site, tmp_path):
+    plain = run(site, tmp_path / "drum")
+    assert {row["picture_print"] for row in plain.values()} == {None}
+    rows = run(site, tmp_path / "drum", curation=CURATION.model_copy(update={"max_print_distance": 0.1}))
+    assert run.asked == set()
+    assert all(rows[video_id]["picture_print"] for video_id in IDS)  # A steady tone has no print.
+    assert [rows[video_id]["sha256"] for video_id in IDS] == [plain[video_id]["sha256"] for video_id in IDS]
+    rows = run(site, tmp_path / "drum", curation=CURATION)
+    assert run.asked == set()
+    assert rows == plain
+
+
+def test_files_of_ones_own_are_read_where_they_are_and_stay(bodies, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = Path("mine") / "-x \U0001f941.mp4"  # A dash in front, a space and a drum are a file name like any other.
+    own.parent.mkdir()
+    own.write_bytes(bodies[IDS[0]])
+    row = {"label": "Drum", "label_mid": "", "split": "train", "status": "ok", "reason": None}
+    addresses = {"here": str(own), "gone": "mine/none.mp4"}
+    rows = [{"video_id": video_id, "address": address, **row} for video_id, address in addresses.items()]
+    schemas.write_table(rows, schemas.CATALOG, Path("catalog.parquet"))
+    table = TableSource(kind="table")
+    for _ in range(2):
+        download_videos(Path("catalog.parquet"), Path("drum"), params=Sections(table, DOWNLOAD, CURATION))
+        gone, here = rows_of(Path("drum"))
+        assert (gone["status"], gone["reason"]) == ("removed", "there is no such file")
+        assert (here["status"], here["path"]) == ("ok", "here_00.mp4")
+        assert own.read_bytes() == bodies[IDS[0]]

@@ -4,21 +4,21 @@ The whole small file is fetched and cut here: asked for a section, yt-dlp hands 
 throttles to playback speed.
 """
 
-import hashlib
+import gc
 import logging
 import re
-import shutil
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soundback.errors import MediaError, SourceError
 from soundback.media import ffmpeg
-from soundback.media.containers import Probe, probe
-from soundback.params import Download
-from soundback.settings import Settings
+from soundback.params import Curation, Download
+from soundback.settings import load_settings
+from soundback.sources.breaker import find_advice
+from soundback.sources.cutting import Clip, NoVideo, cut_clips, refuse_full_disk, refuse_unwanted_duration
 from soundback.sources.reasons import scrub
 from soundback.sources.youtube8m import is_loopback
 
@@ -33,10 +33,10 @@ RECIPE = 1
 RETRIES = 3
 SOCKET_TIMEOUT_S = 20
 LONGEST_RETRY_SLEEP_S = 30
-# YouTube allows a guest about 300 videos an hour.
-POLITE = {"sleep_interval_requests": 0.75, "sleep_interval": 5, "max_sleep_interval": 10}
-# A clip may miss this much of its length: the last frame, and what the container rounds.
-SHORTFALL_S = 0.5
+PAUSE_BETWEEN_REQUESTS_S = 0.75
+# A body that comes more slowly than this, once it had time to get going, would hold up everything for hours.
+SLOWEST_BYTES_PER_S = 2000
+PATIENCE_S = 60
 
 # Tried in this order on the source's own words; the first that fits decides.
 STATUS_OF_WORDS = tuple(
@@ -55,50 +55,20 @@ STATUS_OF_WORDS = tuple(
     )
 )
 
+LARGEST_PAGE_BYTES = 1 << 16
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _of_this_thread = threading.local()
 
 
-@dataclass(frozen=True)
-class Clip:
-    """What came of one clip: a row of `schemas.DOWNLOADS`, less what the catalog knows."""
-
-    video_id: str
-    clip_index: int = 0
-    status: str = "ok"
-    reason: str | None = None
-    path: str | None = None
-    n_bytes: int | None = None
-    sha256: str | None = None
-    clip_start_s: float | None = None
-    width: int | None = None
-    height: int | None = None
-    frame_rate: float | None = None
-    duration_s: float | None = None
-    has_audio: bool | None = None
-
-
-class NoVideo(Exception):
-    """A video that cannot be had or is not wanted.
-
-    Attributes:
-      status: one of `schemas.DOWNLOAD_STATUSES`.
-      reason: the source's own words, scrubbed.
-    """
-
-    def __init__(self, status: str, reason: str) -> None:
-        super().__init__(status, reason)
-        self.status = status
-        self.reason = reason
-
-
-def download_clips(video_id: str, address: str, folder: Path, *, params: Download) -> list[Clip]:
+def download_clips(video_id: str, address: str, folder: Path, *, params: Download, curation: Curation) -> list[Clip]:
     """Fetches a video and cuts its clips into a folder.
 
     Args:
-      video_id: names the clips, `<video_id>_<clip_index>.mp4` (a single .mkv where MP4 cannot hold the codecs).
-      address: of the video, or of a page or manifest that leads to it.
+      video_id: names the clips, and the whole video where it is kept.
+      address: of the video, or of a page or manifest that leads to it; one without a scheme is a file, which stays.
       folder: for this video alone. What an interrupted call left in it is gone on with; afterwards it holds the clips.
       params: what is wanted.
+      curation: which clips are not wanted though they are had.
 
     Returns:
       One entry per clip, or a single one saying why there is none.
@@ -108,12 +78,34 @@ def download_clips(video_id: str, address: str, folder: Path, *, params: Downloa
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
+        if is_file_address(address):
+            return cut_clips(video_id, _find_file(address), folder, params=params, curation=curation)
         source = fetch(address, folder, params=params)
-        clips = _cut(video_id, source, params)
-        source.unlink()
+        clips = cut_clips(video_id, source, folder, params=params, curation=curation)
     except NoVideo as fault:
-        clips = [Clip(video_id, status=fault.status, reason=fault.reason)]
-    return clips
+        return [Clip(video_id, status=fault.status, reason=fault.reason)]
+    if not params.keep_source:
+        source.unlink()
+        return clips
+    kept = source.rename(source.with_name(video_id + source.suffix))
+    return [replace(clip, source_path=kept.name) if clip.path else clip for clip in clips]
+
+
+def is_file_address(address: str) -> bool:
+    """Whether an address is a path on this machine rather than something to be asked for."""
+    return "://" not in address
+
+
+def absolute_address(address: str) -> str:
+    """The same address, whatever folder one is in."""
+    return str(Path(address).absolute()) if is_file_address(address) else address
+
+
+def _find_file(address: str) -> Path:
+    path = Path(address)
+    if not path.is_file():
+        raise NoVideo("removed", "there is no such file")
+    return path
 
 
 def fetch(address: str, folder: Path, *, params: Download) -> Path:
@@ -133,17 +125,48 @@ def fetch(address: str, folder: Path, *, params: Download) -> Path:
     """
     from yt_dlp.utils import YoutubeDLError
 
+    _forget_pieces(folder)
     downloader = _downloader(is_loopback(address), params)
     downloader.params["paths"] = {"home": str(folder)}
     try:
-        info = downloader.extract_info(address)
+        try:
+            info = downloader.extract_info(address)
+        except YoutubeDLError as error:
+            # The address of a format may have gone stale between page and download; the page knows a new one.
+            if "HTTP Error 403" not in str(error):
+                raise
+            info = downloader.extract_info(address)
     except YoutubeDLError as error:
-        raise no_video(error) from error
+        raise _refused_by_page(downloader, address, error) or no_video(error) from error
     # Without this list nothing was fetched, though nothing was raised: a page of several videos, for example.
     fetched = (info or {}).get("requested_downloads") or []
     if len(fetched) != 1:
         raise NoVideo("unavailable", "the address leads to a page or list rather than to one video")
     return Path(fetched[0]["filepath"])
+
+
+def _forget_pieces(folder: Path) -> None:
+    """Removes a video that came in pieces and was not finished; one that came as a whole is gone on with.
+
+    yt-dlp notes which pieces it has. Killed, or out of disk, while it appends one, it would append it again.
+    """
+    for note in folder.glob("*.ytdl"):
+        for path in folder.glob(f"{escape(note.stem)}*"):
+            path.unlink()
+
+
+def _refused_by_page(downloader: "YoutubeDL", address: str, error: "YoutubeDLError") -> NoVideo | None:
+    """What a page says that is no video's: that we may be a robot, for example. yt-dlp only calls it unsupported."""
+    from yt_dlp.utils import UnsupportedError, YoutubeDLError
+
+    if not isinstance((getattr(error, "exc_info", None) or (None, None))[1], UnsupportedError):
+        return None
+    try:
+        with downloader.urlopen(address) as page:
+            words = scrub(_MARKUP.sub(" ", page.read(LARGEST_PAGE_BYTES).decode("utf-8", errors="replace")))
+    except YoutubeDLError:
+        return None
+    return NoVideo("rate_limited", words) if find_advice(words) else None
 
 
 def no_video(error: "YoutubeDLError") -> NoVideo:
@@ -169,104 +192,6 @@ def no_video(error: "YoutubeDLError") -> NoVideo:
     return NoVideo("network" if unexpected or lost else "unavailable", words)
 
 
-def clip_starts(duration_s: float, *, frame_rate: float, clip_s: float, clips_per_video: int) -> list[float]:
-    """Where clips begin so that the gaps before, between and after them are equal, within a picture.
-
-    Args:
-      duration_s: seconds, of the video.
-      frame_rate: pictures per second; clips begin with a picture.
-      clip_s: seconds, of each clip.
-      clips_per_video: at most so many; fewer if they would overlap, at least one.
-
-    Returns:
-      Seconds, rounded to microseconds.
-    """
-    n_clips = max(1, min(clips_per_video, int(duration_s / clip_s)))
-    gap_s = max(0.0, duration_s - n_clips * clip_s) / (n_clips + 1)
-    starts = [gap_s + index * (gap_s + clip_s) for index in range(n_clips)]
-    return [round(int(start * frame_rate) / frame_rate, 6) if frame_rate else start for start in starts]
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _cut(video_id: str, source: Path, params: Download) -> list[Clip]:
-    facts = _probe(source)
-    _refuse_unwanted_duration(facts.duration_s, params)
-    if not facts.has_audio:
-        raise NoVideo("no_audio", "the video has no sound track")
-    length_s = min(params.clip_s, facts.duration_s)
-    starts = clip_starts(
-        facts.duration_s, frame_rate=facts.frame_rate, clip_s=params.clip_s, clips_per_video=params.clips_per_video
-    )
-    try:
-        return [_cut_one(video_id, index, ".mp4", source, (start, length_s)) for index, start in enumerate(starts)]
-    except MediaError as error:
-        refuse_full_disk(str(error))
-    # Matroska holds the codecs that MP4 does not, but cannot hide pictures: such a clip begins at a key frame, of which
-    # the first picture is the one we know.
-    try:
-        return [_cut_one(video_id, 0, ".mkv", source, (0.0, length_s))]
-    except MediaError as error:
-        refuse_full_disk(str(error))
-        raise NoVideo("corrupt", _media_words(error, source)) from error
-
-
-def _cut_one(video_id: str, index: int, suffix: str, source: Path, piece: tuple[float, float]) -> Clip:
-    start_s, length_s = piece
-    path = source.with_name(f"{video_id}_{index:02d}{suffix}")
-    ffmpeg.cut(source, path, start_s=start_s, duration_s=length_s)
-    try:
-        facts = _probe(path)
-        if facts.duration_s < length_s - SHORTFALL_S:
-            raise NoVideo("too_short", f"the video breaks off: {facts.duration_s:.1f} s of a {length_s:.1f} s clip")
-    except NoVideo as fault:
-        return Clip(video_id, index, status=fault.status, reason=fault.reason)
-    return Clip(
-        video_id,
-        index,
-        path=path.name,
-        n_bytes=path.stat().st_size,
-        sha256=file_sha256(path),
-        clip_start_s=start_s,
-        width=facts.width,
-        height=facts.height,
-        frame_rate=facts.frame_rate,
-        duration_s=facts.duration_s,
-        has_audio=facts.has_audio,
-    )
-
-
-def _probe(path: Path) -> Probe:
-    try:
-        return probe(path)
-    except MediaError as error:
-        raise NoVideo("corrupt", _media_words(error, path)) from error
-
-
-def _media_words(error: MediaError, path: Path) -> str:
-    return scrub(str(error).replace(str(path), "the video").replace(path.name, "the video"))
-
-
-def _refuse_unwanted_duration(duration_s: float, params: Download) -> None:
-    if duration_s < params.min_duration_s:
-        raise NoVideo("too_short", f"{duration_s:.1f} s; at least {params.min_duration_s:g} s are wanted")
-    if duration_s > params.max_duration_s:
-        raise NoVideo("too_long", f"{duration_s:.1f} s; at most {params.max_duration_s:g} s are wanted")
-
-
-def refuse_full_disk(words: str) -> None:
-    """Raises a `SourceError` if the words of a failure mean that the disk is full."""
-    if "No space left on device" in words:
-        free_mb = shutil.disk_usage(".").free / 1e6
-        raise SourceError(
-            f"The disk is full ({free_mb:.0f} MB left). Free some space and run again: what was fetched is kept."
-        )
-
-
 def _downloader(on_loopback: bool, params: Download) -> "YoutubeDL":
     """This thread's yt-dlp: it takes longer to make than to fetch a small video, and is not for several threads."""
     key = (on_loopback, params)
@@ -274,6 +199,10 @@ def _downloader(on_loopback: bool, params: Download) -> "YoutubeDL":
         from yt_dlp import YoutubeDL
 
         _of_this_thread.downloader = YoutubeDL(_options(on_loopback, params))
+        # It would be rendered seven times for each video, and shown to nobody.
+        _of_this_thread.downloader.render_formats_table = lambda info: None
+        # Its two thousand extractors are here to stay: the garbage collector need not look at them with every video.
+        gc.freeze()
         _of_this_thread.key = key
     downloader: YoutubeDL = _of_this_thread.downloader
     return downloader
@@ -281,7 +210,7 @@ def _downloader(on_loopback: bool, params: Download) -> "YoutubeDL":
 
 def _options(on_loopback: bool, params: Download) -> Any:
     height = params.max_height
-    cookies = Settings().cookies
+    cookies = load_settings().cookies
     return {
         # "<=?": the height of a plain file is unknown until it is here. The last resort is the worst there is.
         "format": f"bv*[height<=?{height}]+ba/b[height<=?{height}]/wv*+wa/w",
@@ -309,8 +238,9 @@ def _options(on_loopback: bool, params: Download) -> Any:
         "color": {"stdout": "no_color", "stderr": "no_color"},
         "logger": _Quiet(),
         "js_runtimes": {"deno": {}},
+        "progress_hooks": [_refuse_crawling],
         # On this machine there is no proxy to go through, and nobody to be polite to.
-        **({"proxy": ""} if on_loopback else POLITE),
+        **({"proxy": ""} if on_loopback else {"sleep_interval_requests": PAUSE_BETWEEN_REQUESTS_S}),
     }
 
 
@@ -322,6 +252,13 @@ def _sleep(n: int) -> float:
     return float(min(2**n, LONGEST_RETRY_SLEEP_S))
 
 
+def _refuse_crawling(progress: Mapping[str, Any]) -> None:
+    """A progress hook that gives up on a body which comes too slowly."""
+    elapsed_s, speed = progress.get("elapsed") or 0.0, progress.get("speed")
+    if progress["status"] == "downloading" and elapsed_s > PATIENCE_S and speed and speed < SLOWEST_BYTES_PER_S:
+        raise NoVideo("network", f"slower than {SLOWEST_BYTES_PER_S} bytes a second for {PATIENCE_S} s")
+
+
 def _refuse_unwanted(params: Download) -> Any:
     """A `match_filter` that says no to what the source already tells is not wanted, before it is fetched."""
 
@@ -329,7 +266,7 @@ def _refuse_unwanted(params: Download) -> Any:
         if info.get("is_live") or info.get("live_status") in ("is_live", "is_upcoming", "post_live"):
             raise NoVideo("live", f"live status {info.get('live_status') or 'is_live'}")
         if not incomplete and info.get("duration"):
-            _refuse_unwanted_duration(float(info["duration"]), params)
+            refuse_unwanted_duration(float(info["duration"]), params)
 
     return refuse
 

@@ -15,8 +15,8 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,13 +24,13 @@ import pyarrow.parquet as pq
 
 from soundback import schemas
 from soundback.errors import DataContractError
-from soundback.sources.download import Clip, file_sha256
+from soundback.sources.cutting import Clip, file_sha256
 
 log = logging.getLogger(__name__)
 
 TABLE = "downloads.parquet"
 UNFINISHED = ".unfinished"
-REQUEST = b"soundback.request"
+REQUEST, TASTE = b"soundback.request", b"soundback.taste"
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,12 @@ class Ledger:
     Attributes:
       folder: of the videos.
       request: hash of all that decides which bytes a video id leads to; what was fetched for another is not kept.
+      taste: hash of all that decides which clips are wanted; those kept for another are looked at again.
     """
 
     folder: Path
     request: str
+    taste: str
 
     def work_folder(self, video_id: str) -> Path:
         """Where a video is fetched to."""
@@ -54,19 +56,34 @@ class Ledger:
         self._unfinished.mkdir(parents=True, exist_ok=True)
         note = self._unfinished / f"{video_id}.json"
         partial = note.with_suffix(".partial")
-        partial.write_text(json.dumps([asdict(clip) for clip in clips]), encoding="utf-8")
+        entry = {"taste": self.taste, "clips": [clip.to_json() for clip in clips]}
+        partial.write_text(json.dumps(entry), encoding="utf-8")
         partial.replace(note)
         self._move(video_id, clips)
 
-    def held(self) -> dict[str, list[Clip]]:
-        """Per video id, what is known and still stands: clips that are whole, and failures that last."""
+    def held(self, retry: Collection[str] = ()) -> "Held":
+        """What is known and still stands: clips that are whole, and failures that last.
+
+        Args:
+          retry: statuses of failures that do not stand this time.
+        """
         self._forget_other_requests()
-        known = self._last_finished()
+        entries = self._last_finished()
         for note in sorted(self._unfinished.glob("*.json")):
-            clips = [Clip(**row) for row in json.loads(note.read_text(encoding="utf-8"))]
+            entry = json.loads(note.read_text(encoding="utf-8"))
+            clips = [Clip.from_json(row) for row in entry["clips"]]
             self._move(note.stem, clips)
-            known[note.stem] = clips
-        return {video_id: clips for video_id, clips in known.items() if all(map(self._stands, clips))}
+            entries[note.stem] = (entry["taste"], clips)
+        passing = {*schemas.RETRYABLE_STATUSES, *retry}
+        held = Held({}, {})
+        for video_id, (taste, clips) in entries.items():
+            if not all(self._stands(clip, passing) for clip in clips):
+                continue
+            if taste == self.taste:
+                held.clips[video_id] = clips
+            elif not any(clip.status in schemas.CURATION_STATUSES for clip in clips):
+                held.for_another_taste[video_id] = clips
+        return held
 
     def close(self, rows: list[dict[str, object]]) -> None:
         """Writes the table and removes whatever it does not speak of.
@@ -74,9 +91,9 @@ class Ledger:
         Args:
           rows: of `schemas.DOWNLOADS`.
         """
-        schema = schemas.DOWNLOADS.with_metadata({REQUEST: self.request.encode()})
+        schema = schemas.DOWNLOADS.with_metadata({REQUEST: self.request.encode(), TASTE: self.taste.encode()})
         schemas.write_table(rows, schema, self.folder / TABLE)
-        keep = {TABLE, *(row["path"] for row in rows)}
+        keep = {TABLE, *(row[name] for row in rows for name in ("path", "source_path"))}
         for entry in self.folder.iterdir():
             if entry.name in keep:
                 continue
@@ -91,38 +108,54 @@ class Ledger:
 
     def _move(self, video_id: str, clips: Iterable[Clip]) -> None:
         work = self.work_folder(video_id)
-        for clip in clips:
-            if clip.path is not None and (work / clip.path).exists():
-                (work / clip.path).replace(self.folder / clip.path)
+        for name in {name for clip in clips for name in (clip.path, clip.source_path) if name is not None}:
+            if (work / name).exists():
+                (work / name).replace(self.folder / name)
         shutil.rmtree(work, ignore_errors=True)
 
-    def _stands(self, clip: Clip) -> bool:
+    def _stands(self, clip: Clip, passing: Collection[str]) -> bool:
         if clip.path is None:
-            return clip.status not in schemas.RETRYABLE_STATUSES
+            return clip.status not in passing
         path = self.folder / clip.path
+        if clip.source_path is not None and not (self.folder / clip.source_path).is_file():
+            return False
         return path.is_file() and path.stat().st_size == clip.n_bytes and file_sha256(path) == clip.sha256
 
-    def _last_finished(self) -> dict[str, list[Clip]]:
+    def _last_finished(self) -> dict[str, tuple[str, list[Clip]]]:
         path = self.folder / TABLE
         if not path.exists():
             return {}
         try:
             table = schemas.read_table(path, schemas.DOWNLOADS)
-            request = (pq.read_schema(path).metadata or {}).get(REQUEST)
+            metadata = pq.read_schema(path).metadata or {}
         except (DataContractError, pa.ArrowInvalid, OSError) as error:
             log.warning(f"{path} cannot be used and is made anew: {error}")
             return {}
-        if request != self.request.encode():
+        if metadata.get(REQUEST) != self.request.encode():
             return {}
-        known: dict[str, list[Clip]] = {}
+        taste = metadata.get(TASTE, b"").decode()
+        known: dict[str, tuple[str, list[Clip]]] = {}
         for row in table.drop_columns(["label", "split"]).to_pylist():
-            known.setdefault(row["video_id"], []).append(Clip(**row))
+            known.setdefault(row["video_id"], (taste, []))[1].append(Clip(**row))
         return known
 
     def _forget_other_requests(self) -> None:
         for entry in (self.folder / UNFINISHED).glob("*"):
             if entry != self._unfinished:
                 shutil.rmtree(entry)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a folder holds of use, by video id.
+
+    Attributes:
+      clips: what came of each video.
+      for_another_taste: what would have to be looked at again, but not fetched.
+    """
+
+    clips: dict[str, list[Clip]]
+    for_another_taste: dict[str, list[Clip]]
 
 
 def hash_request(*parts: Mapping[str, object]) -> str:
