@@ -15,7 +15,7 @@ from soundback.errors import DataContractError
 from soundback.judging.trials import Ear, Trial, category_sheet, fit_length
 from soundback.media.audio import read_wav
 from soundback.media.shards import RowGroup, list_row_groups, read_row_group
-from soundback.params import DemoSource, YouTube8MSource
+from soundback.params import DemoSource, Source
 from soundback.progress import Progress, no_progress
 from soundback.sounding.sampler import Sampler
 from soundback.sources.demo.world import World
@@ -64,9 +64,7 @@ class HeldOut:
       clips: in the order of label and id.
     """
 
-    def __init__(
-        self, folders: Folders, sounds: Sequence[Clip], max_videos_per_label: int, source: DemoSource | YouTube8MSource
-    ) -> None:
+    def __init__(self, folders: Folders, sounds: Sequence[Clip], max_videos_per_label: int, source: Source) -> None:
         """Finds the test clips that have both sound and frames.
 
         Args:

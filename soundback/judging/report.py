@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import soundfile
 
+from soundback import attrition
 from soundback.judging import pictures
 from soundback.media import ffmpeg
 from soundback.outputs import whole_folder
@@ -21,6 +22,7 @@ from soundback.outputs import whole_folder
 if TYPE_CHECKING:
     import numpy as np
 
+    from soundback.attrition import Account
     from soundback.judging.table import Results
     from soundback.judging.trials import Scores, Trial
 
@@ -150,7 +152,13 @@ def quality(scores: Scores) -> float:
 
 
 def write_report(
-    results: Results, trials: Sequence[Trial], examples: Sequence[Example], folder: Path, sample_rate: int
+    results: Results,
+    trials: Sequence[Trial],
+    examples: Sequence[Example],
+    folder: Path,
+    sample_rate: int,
+    *,
+    accounts: Sequence[Account] = (),
 ) -> None:
     """Writes index.html, strip.png, clips.csv and examples/<slug>_<video>_silent.mp4, whole or not at all.
 
@@ -160,6 +168,7 @@ def write_report(
       examples: to look at and listen to, in this order.
       folder: data/report.
       sample_rate: Hz, of the sounds.
+      accounts: of each label, what was lost on the way to this dataset.
     """
     with whole_folder(folder) as partial:
         (partial / "examples").mkdir()
@@ -170,7 +179,7 @@ def write_report(
             picture = pictures.draw_strip(best.trial, best.frames, sample_rate)
             (partial / "strip.png").write_bytes(pictures.png(picture, dpi=100))
         write_clips(results, trials, partial / "clips.csv")
-        (partial / "index.html").write_text(_page(results, examples, sample_rate), encoding="utf-8")
+        (partial / "index.html").write_text(_page(results, examples, sample_rate, accounts), encoding="utf-8")
 
 
 def write_plots(results: Results, examples: Sequence[Example], folder: Path, sample_rate: int) -> None:
@@ -202,7 +211,7 @@ def write_clips(results: Results, trials: Sequence[Trial], path: Path) -> None:
                     writer.writerow([row, trial.label, trial.video_id, trial.clip_index, *rounded])
 
 
-def _page(results: Results, examples: Sequence[Example], sample_rate: int) -> str:
+def _page(results: Results, examples: Sequence[Example], sample_rate: int, accounts: Sequence[Account] = ()) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"number": _number, "signed": _signed, "words": lambda name: name.replace("_", " ")}
     template = environment.from_string(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
@@ -217,7 +226,19 @@ def _page(results: Results, examples: Sequence[Example], sample_rate: int) -> st
         example_columns=[column for column in COLUMNS if column.key in EXAMPLE_SCORES],
         bar_width=BAR_WIDTH,
         bar_height=BAR_HEIGHT,
+        attrition=_describe_attrition(accounts) if accounts else None,
     )
+
+
+def _describe_attrition(accounts: Sequence[Account]) -> dict[str, Any]:
+    """What the page says of the videos that were lost."""
+    together = attrition.summarise(accounts)
+    return {
+        "accounts": [*accounts, together],
+        "causes": list(together.lost),
+        "words": together.words,
+        "figure": _data("image/png", pictures.png(attrition.draw(accounts))),
+    }
 
 
 def _bars(key: str, rows: Mapping[str, Any]) -> dict[str, dict[str, float]]:

@@ -13,7 +13,7 @@ from soundback.judging.judge import Judge
 from soundback.judging.rows import ROWS
 from soundback.judging.trials import Ear, Heard, Trial, hear
 from soundback.progress import Progress, no_progress
-from soundback.settings import Settings
+from soundback.settings import load_settings
 
 SOUNDED = ("local_predicted", "local_true", "category_only")
 """The rows that the WaveNet makes."""
@@ -82,7 +82,7 @@ def hear_trials(
 
 def _in_parallel(work: Callable[[str, int], None], jobs: Sequence[tuple[str, int]], progress: Progress) -> None:
     """Threads are enough: what takes long releases the GIL."""
-    with ThreadPoolExecutor(Settings().workers or os.cpu_count()) as executor:
+    with ThreadPoolExecutor(load_settings().workers or os.cpu_count()) as executor:
         futures = [executor.submit(work, row, index) for row, index in jobs]
         try:
             for done, future in enumerate(as_completed(futures), 1):
