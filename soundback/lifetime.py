@@ -2,11 +2,15 @@
 
 import ctypes
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from multiprocessing import resource_tracker
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
 
@@ -26,6 +30,34 @@ def die_with_parent(parent: int | None = None) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # It died before the kernel was asked.
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def start_tied(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Starts a program that the kernel ends together with the thread that started it (Linux; elsewhere it may go on).
+
+    Args:
+      command: program and arguments.
+      options: further ones for `subprocess.Popen`.
+    """
+    if sys.platform == "linux" and not _tie():
+        options["preexec_fn"] = die_with_parent
+    return subprocess.Popen([*_tie(), *command], **options)
+
+
+@cache
+def _tie() -> tuple[str, ...]:
+    """What to put before a command to tie it to us; empty where no program can.
+
+    Python's own way, `preexec_fn`, copies this whole process first: 6 ms of a start that else takes 1 ms. What the
+    program cannot see is that we died before it asked: that window is a millisecond wide.
+    """
+    program = shutil.which("setpriv") if sys.platform == "linux" else None
+    if program is None:
+        return ()
+    tie = (program, "--pdeathsig", "KILL", "--")
+    # BusyBox has a setpriv without this option.
+    tried = subprocess.run([*tie, "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return tie if tried.returncode == 0 else ()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 A waveform is float32 [time], mono, samples in [-1, 1].
 """
 
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +74,11 @@ def write_wav(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
       sample_rate: Hz.
     """
     samples = np.clip(np.rint(waveform * np.float32(FULL_SCALE)), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    # By way of memory: of a disk that is full, libsndfile says "System error" and no more.
+    content = io.BytesIO()
+    soundfile.write(content, samples, sample_rate, subtype="PCM_16", format="WAV")
     with whole_file(path) as partial:
-        soundfile.write(partial, samples, sample_rate, subtype="PCM_16", format="WAV")
+        partial.write_bytes(content.getbuffer())
 
 
 def loudness_lufs(waveform: np.ndarray, sample_rate: int) -> float | None:

@@ -22,13 +22,15 @@ import imageio_ffmpeg
 import numpy as np
 
 from soundback.errors import MediaError
-from soundback.lifetime import die_with_parent
+from soundback.lifetime import start_tied
 from soundback.media.containers import (
     CONTAINERS,
     PROTOCOLS,
+    Outline,
     Probe,
     file_address,
     open_media,
+    outline,
     picture_end_s,
     probe,
     start_time_s,
@@ -162,15 +164,22 @@ def read_waveform(path: Path, *, sample_rate: int) -> np.ndarray:
     return samples.astype(np.float32) / np.float32(32768)
 
 
-def cut(path: Path, out: Path, *, start_s: float, duration_s: float) -> None:
+def cut(path: Path, out: Path, *, start_s: float, duration_s: float, facts: Outline | None = None) -> None:
     """Copies a piece of a video without decoding it, whole or not at all; `out`'s suffix names the container.
 
     The picture may begin at the key frame before `start_s` where the container cannot hide it.
 
+    Args:
+      path: a video file.
+      out: where to.
+      start_s: seconds, where the piece begins.
+      duration_s: seconds, its length.
+      facts: what `outline` said of the file, where it was asked already.
+
     Raises:
       MediaError: as `probe`.
     """
-    facts = probe(path)
+    facts = facts or outline(path)
     source = _source(path, start_s=None, ss=f"{start_s:.6f}", fflags="+genpts")
     streams = [source["V:0"], source["a:0"]] if facts.has_audio else [source["V:0"]]
     with whole_file(out) as partial:
@@ -292,15 +301,14 @@ def _running(node: Any, *, feeds: bool = False, reads: bool = False) -> Iterator
       MediaError: corrupt, when it fails.
     """
     command = _command(node)
-    piped = feeds or reads
-    process = subprocess.Popen(
+    # With a pipe it ends when we do. Not tied then: the kernel counts the thread that started it as its parent, and an
+    # iterator may outlive that thread.
+    start = subprocess.Popen if feeds or reads else start_tied
+    process = start(
         command,
         stdin=subprocess.PIPE if feeds else subprocess.DEVNULL,
         stdout=subprocess.PIPE if reads else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        # With a pipe it ends when we do. Not asked for then: the kernel counts the thread that started it as its
-        # parent, and an iterator may outlive that thread.
-        preexec_fn=None if piped else die_with_parent,
     )
     words: deque[bytes] = deque(maxlen=20)
     listener = Thread(target=words.extend, args=(process.stderr,), daemon=True)
