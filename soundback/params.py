@@ -12,6 +12,8 @@ from soundback.errors import ParamsError
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Steps = Annotated[int, Field(gt=0)]
+# An index of YouTube-8M is a number in YAML.
+LabelName = Annotated[str, Field(coerce_numbers_to_str=True)]
 Minutes = Annotated[float, Field(gt=0, description="a cap; a model stopped by it says so in its metrics")]
 
 
@@ -40,6 +42,15 @@ class YouTube8MSource(Section):
     watch: str = Field(description="base address; the video id is appended")
 
 
+class TableSource(Section):
+    """One's own files or addresses, listed in videos.csv; the format is in sources/table.py."""
+
+    kind: Literal["table"]
+
+
+Source = DemoSource | YouTube8MSource | TableSource
+
+
 class Dataset(Section):
     """Which videos, and which of them to train on."""
 
@@ -57,7 +68,26 @@ class Download(Section):
     max_duration_s: float = Field(gt=0)
     clip_s: float = Field(gt=0, description="seconds cut from each video")
     clips_per_video: int = Field(gt=0)
+    keep_source: bool = Field(description="whether the whole video stays beside its clips")
     max_retryable_share: Share = Field(description="of network and rate-limit rows; above it the stage fails")
+
+
+class Curation(Section):
+    """Which clips are had but not wanted. null: not looked for, and costs nothing."""
+
+    min_motion: float | None = Field(
+        ge=0, description="gray levels, mean change of a small picture in 0.2 s; less is still"
+    )
+    max_clipped_share: Share | None = Field(description="of samples that lie at full scale in a row; more is clipped")
+    silence_db: float = Field(lt=0, description="dBFS RMS, before normalisation; quieter tenths of a second are silent")
+    max_silence_share: Share | None = Field(description="of tenths of a second that are silent; more is silent")
+    min_agreement: float | None = Field(
+        ge=-1, le=1, description="correlation of picture change and sound at the best lag; less is offset"
+    )
+    max_offset_s: float = Field(gt=0, description="seconds; a best lag beyond it is offset too")
+    max_print_distance: Share | None = Field(
+        description="of fingerprint bits that differ; two clips nearer than this, one held out, are duplicates"
+    )
 
 
 class Audio(Section):
@@ -189,10 +219,11 @@ class Evaluation(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
-    source: Annotated[DemoSource | YouTube8MSource, Field(discriminator="kind")]
-    labels: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], str] = Field(min_length=2)
+    source: Annotated[Source, Field(discriminator="kind")]
+    labels: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], LabelName] = Field(min_length=2)
     dataset: Dataset
     download: Download
+    curation: Curation
     audio: Audio
     frames: Frames
     cues: Cues
@@ -243,7 +274,9 @@ def _describe(fault: Any, values: Any) -> str:
     """One line per fault: where, what is wrong, and the nearest right name."""
     # Pydantic puts the tag of a discriminated union into the location; the file has no such level.
     location = [
-        str(part) for part in fault["loc"] if not (fault["loc"][0] == "source" and part in ("demo", "youtube8m"))
+        str(part)
+        for part in fault["loc"]
+        if not (fault["loc"][0] == "source" and part in ("demo", "youtube8m", "table"))
     ]
     where = ".".join(location) or "the file"
     if fault["type"] == "extra_forbidden":

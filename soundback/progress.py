@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from soundback.settings import Settings
+from soundback.settings import load_settings
 
 Progress = Callable[[int, int], None]
 """Called as `progress(done, total)` as work goes on."""
@@ -26,7 +26,7 @@ def show_progress(what: str) -> Iterator[Progress]:
     Args:
       what: shown beside the bar, e.g. "Training the WaveNet".
     """
-    if Settings().progress == "lines" or not sys.stderr.isatty():
+    if load_settings().progress == "lines" or not sys.stderr.isatty():
         yield _lines(what)
         return
     with tqdm(desc=what, dynamic_ncols=True, mininterval=0.2) as bar:

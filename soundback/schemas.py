@@ -1,5 +1,6 @@
 """The pyarrow schema of every table that crosses a stage border. A failure is a row, never a missing line."""
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ from soundback.outputs import whole_file
 
 SPLITS = ("train", "validation", "test")
 CATALOG_STATUSES = ("ok", "gone")
+CURATION_STATUSES = ("still", "clipped", "silent", "offset")
 DOWNLOAD_STATUSES = (
     "ok",
     "private",
@@ -24,9 +26,13 @@ DOWNLOAD_STATUSES = (
     "corrupt",
     "rate_limited",
     "network",
+    *CURATION_STATUSES,
 )
 RETRYABLE_STATUSES = ("rate_limited", "network")
 AUDIO_STATUSES = ("ok", "no_audio", "silent", "too_short", "corrupt")
+
+# Fit to be a file's name on any system: those of Windows' devices are none.
+VIDEO_ID = re.compile(r"(?!(?:con|prn|aux|nul|com\d|lpt\d)$)[A-Za-z0-9_-]{1,40}", re.IGNORECASE)
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -66,6 +72,21 @@ DOWNLOADS = pa.schema(
         pa.field("frame_rate", pa.float64()),  # average
         pa.field("duration_s", pa.float64()),
         pa.field("has_audio", pa.bool_()),
+        pa.field("picture_print", pa.binary()),  # media/curation.py; null where duplicates are not looked for
+        pa.field("sound_print", pa.binary()),
+        pa.field("source_path", pa.string()),  # the whole video, where download.keep_source asks for it
+    ]
+)
+
+DUPLICATES = pa.schema(
+    [
+        *_CLIP,  # of the clip that is left out
+        _required("of_video_id", pa.string()),  # which it resembles, in a split that is held out from it
+        _required("of_clip_index", pa.int32()),
+        _required("of_label", pa.string()),
+        _required("of_split", pa.string()),
+        _required("by", pa.string()),  # picture, sound or both
+        _required("distance", pa.float64()),  # share of bits that differ
     ]
 )
 

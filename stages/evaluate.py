@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from soundback import attrition, training
 from soundback import params as settings_of
-from soundback import training
 from soundback.dataset import audio_clips
 from soundback.judging import report
 from soundback.judging.held_out import Folders, HeldOut, training_sounds
@@ -31,15 +31,25 @@ class Sections(NamedTuple):
 
     evaluation: settings_of.Evaluation
     soundtrack: settings_of.Soundtrack
-    source: settings_of.DemoSource | settings_of.YouTube8MSource
+    source: settings_of.Source
     audio: settings_of.Audio
     frames: settings_of.Frames
     cues: settings_of.Cues
     labels: Mapping[str, str]
+    dataset: settings_of.Dataset
 
 
 def evaluate(
-    videos: Path, audio: Path, frames: Path, models: Path, metrics: Path, plots: Path, out: Path, *, params: Sections
+    videos: Path,
+    audio: Path,
+    frames: Path,
+    duplicates: Path,
+    models: Path,
+    metrics: Path,
+    plots: Path,
+    out: Path,
+    *,
+    params: Sections,
 ) -> None:
     """Watches, sounds and scores the held-out clips; writes the table, its plots and the report.
 
@@ -47,6 +57,7 @@ def evaluate(
       videos: folder of all labels' clips.
       audio: folder of all labels' wavs.
       frames: folder of all labels' shards.
+      duplicates: table of the clips to leave out.
       models: folder of classifier, spotter, wavenet and judge.
       metrics: evaluation.json to write.
       plots: folder to write: evaluation.csv, spectrograms.png.
@@ -55,7 +66,7 @@ def evaluate(
     """
     sample_rate, drawn = params.audio.sample_rate, params.evaluation
     ear = Ear(sample_rate, sample_rate // params.frames.frame_rate, params.cues)
-    clips = audio_clips(audio, params.labels)
+    clips = audio_clips(audio, duplicates, params.labels)
     held_out = HeldOut(Folders(videos, frames), clips, drawn.max_videos_per_label, params.source)
     known = training_sounds(clips)
     training_waveforms = [waveform for waveforms in known.values() for waveform in waveforms]
@@ -88,7 +99,12 @@ def evaluate(
         for index in chosen
     ]
     report.write_plots(results, examples, plots, sample_rate)
-    report.write_report(results, trials, examples, out, sample_rate)
+    accounts = attrition.draw_up(
+        attrition.Tables(videos, audio, duplicates=duplicates),
+        params.labels,
+        wanted=attrition.count_wanted(params.source, params.dataset),
+    )
+    report.write_report(results, trials, examples, out, sample_rate, accounts=accounts)
     training.write_metrics(results.evaluation, metrics)
     log.info("%s", report.format_table(results.evaluation))
 
@@ -104,5 +120,6 @@ if __name__ == "__main__":
             params.frames,
             params.cues,
             params.labels,
+            params.dataset,
         )
         evaluate(*map(Path, sys.argv[1:]), params=sections)

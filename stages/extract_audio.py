@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from soundback import schemas
+from soundback.doctor import checks
 from soundback.errors import MediaError
-from soundback.executors import open_executor
+from soundback.executors import open_workers
 from soundback.media import audio, ffmpeg
 from soundback.outputs import whole_folder
 from soundback.params import Audio, load_params
@@ -22,9 +23,11 @@ def extract_audio(videos: Path, sounds: Path, *, params: Audio) -> None:
     """Writes a wav file for each clip with usable sound, and a `schemas.AUDIO` row for every clip that downloaded."""
     downloads = schemas.read_table(videos / "downloads.parquet", schemas.DOWNLOADS).to_pylist()
     clips = sorted((row for row in downloads if row["status"] == "ok"), key=_order)
-    with whole_folder(sounds) as folder, open_executor() as executor, show_progress("Extracting sound") as progress:
+    with whole_folder(sounds) as folder, open_workers() as workers, show_progress("Extracting sound") as progress:
+        # Absolute, for workers that run elsewhere.
+        work = partial(_extract, videos=videos.absolute(), folder=folder.absolute(), params=params)
         rows = []
-        for row in executor.map(partial(_extract, videos=videos, folder=folder, params=params), clips):
+        for row in workers.executor.map(work, clips):
             rows.append(row)
             progress(len(rows), len(clips))
         schemas.write_table(rows, schemas.AUDIO, folder / "audio.parquet")
@@ -71,4 +74,6 @@ def _extract(clip: dict[str, object], *, videos: Path, folder: Path, params: Aud
 
 if __name__ == "__main__":
     with stage_process():
-        extract_audio(*map(Path, sys.argv[1:]), params=load_params().audio)
+        params = load_params()
+        checks.require(params, "extract_audio")
+        extract_audio(*map(Path, sys.argv[1:]), params=params.audio)

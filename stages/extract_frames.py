@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from soundback import schemas
+from soundback.doctor import checks
 from soundback.errors import MediaError
-from soundback.executors import open_executor
+from soundback.executors import open_workers
 from soundback.media import ffmpeg, shards
 from soundback.params import Frames, load_params
 from soundback.progress import show_progress
@@ -42,8 +43,10 @@ def extract_frames(videos: Path, frames: Path, *, params: Frames) -> None:
 def _extract_all(clips: list[dict[str, object]], folders: list[Path], videos: Path, params: Frames) -> list[str]:
     """Cuts each clip into its folder; returns why some could not be."""
     left_out = []
-    with open_executor() as executor, show_progress("Extracting frames") as progress:
-        reasons = executor.map(partial(_extract, videos=videos, params=params), clips, folders)
+    # Absolute, for workers that run elsewhere.
+    work = partial(_extract, videos=videos.absolute(), params=params)
+    with open_workers() as workers, show_progress("Extracting frames") as progress:
+        reasons = workers.executor.map(work, clips, [folder.absolute() for folder in folders])
         for done, reason in enumerate(reasons, start=1):
             left_out += [reason] if reason else []
             progress(done, len(clips))
@@ -75,4 +78,6 @@ def _extract(row: dict[str, object], folder: Path, *, videos: Path, params: Fram
 
 if __name__ == "__main__":
     with stage_process():
-        extract_frames(*map(Path, sys.argv[1:]), params=load_params().frames)
+        params = load_params()
+        checks.require(params, "extract_frames")
+        extract_frames(*map(Path, sys.argv[1:]), params=params.frames)

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 def train_classifier(
     frames: Path,
+    duplicates: Path,
     model: Path,
     metrics: Path,
     plots: Path,
@@ -31,6 +32,7 @@ def train_classifier(
 
     Args:
       frames: folder of all labels' shards.
+      duplicates: table of the clips to leave out.
       model: .keras file to write.
       metrics: JSON file to write.
       plots: folder to write: curve.csv, confusion.csv.
@@ -38,7 +40,7 @@ def train_classifier(
       stored: how the frames are stored.
       labels: folder names and labels.
     """
-    shards = frame_shards(frames, labels)
+    shards = frame_shards(frames, duplicates, labels)
     with show_progress("Training the classifier") as progress:
         trained = classifier.train_classifier(shards, params=params, stored=stored, progress=progress)
     with whole_folder(plots) as folder:

@@ -17,19 +17,27 @@ log = logging.getLogger(__name__)
 
 
 def train_judge(
-    audio: Path, model: Path, metrics: Path, *, params: Judge, stored: Audio, labels: Mapping[str, str]
+    audio: Path,
+    duplicates: Path,
+    model: Path,
+    metrics: Path,
+    *,
+    params: Judge,
+    stored: Audio,
+    labels: Mapping[str, str],
 ) -> None:
     """Trains on the real sound of the training split; writes the model and its accuracy on the validation split.
 
     Args:
       audio: folder of all labels' wavs.
+      duplicates: table of the clips to leave out.
       model: .keras file to write.
       metrics: JSON file to write.
       params: network and budget.
       stored: how the sound is stored.
       labels: folder names and labels.
     """
-    clips = audio_clips(audio, labels)
+    clips = audio_clips(audio, duplicates, labels)
     categories = sorted({clip.label for clip in clips})
     examples, validation = (_hear(clips, split, categories, stored.sample_rate) for split in ("train", "validation"))
     with show_progress("Training the judge") as progress:

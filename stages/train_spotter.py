@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 def train_spotter(
     frames: Path,
     audio: Path,
+    duplicates: Path,
     model: Path,
     metrics: Path,
     plots: Path,
@@ -39,6 +40,7 @@ def train_spotter(
     Args:
       frames: folder of all labels' shards.
       audio: folder of all labels' wavs.
+      duplicates: table of the clips to leave out.
       model: .keras file to write.
       metrics: JSON file to write.
       plots: folder to write: curve.csv, loudness.csv, loudness.png.
@@ -48,7 +50,7 @@ def train_spotter(
       cues: how the truth is measured.
       labels: folder names and labels.
     """
-    shards, sounds = frame_shards(frames, labels), audio_clips(audio, labels)
+    shards, sounds = frame_shards(frames, duplicates, labels), audio_clips(audio, duplicates, labels)
     hearing = Hearing.of(
         (read_wav(clip.path) for clip in sounds if clip.split == "train"),
         sample_rate=sound.sample_rate,

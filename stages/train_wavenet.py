@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 def train_wavenet(
     audio: Path,
+    duplicates: Path,
     model: Path,
     metrics: Path,
     plots: Path,
@@ -33,6 +34,7 @@ def train_wavenet(
 
     Args:
       audio: folder of all labels' wavs.
+      duplicates: table of the clips to leave out.
       model: .keras file to write.
       metrics: JSON file to write.
       plots: folder to write curve.csv to.
@@ -42,7 +44,7 @@ def train_wavenet(
       cues: how the true cues are measured.
       labels: folder names.
     """
-    clips = audio_clips(audio, labels)
+    clips = audio_clips(audio, duplicates, labels)
     hearing = Hearing.of(
         (read_wav(clip.path) for clip in clips if clip.split == "train"),
         sample_rate=sound.sample_rate,
@@ -51,14 +53,16 @@ def train_wavenet(
     )
     with show_progress("Training the WaveNet") as progress:
         taught = teach(clips, hearing, params=params, progress=progress)
+    with show_progress("Measuring it on validation clips") as progress:
+        measured = taught.measure(progress)
     training.write_curve(taught.fit, plots)
-    training.write_metrics(taught.metrics, metrics)
+    training.write_metrics(measured, metrics)
     training.save_model(taught.model, model, taught.card)
     log.info(
         "WaveNet, on %(n_clips)d validation clips: %(bits_per_sample).3f bits per sample (histogram "
         "%(histogram_bits).3f, previous sample %(previous_sample_bits).3f, linear prediction "
         "%(linear_prediction_bits).3f).",
-        taught.metrics,
+        measured,
     )
 
 

@@ -11,7 +11,7 @@ import textwrap
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import grimp
 import pytest
@@ -20,8 +20,12 @@ import yaml
 from soundback.params import Params
 
 PROJECT = Path(__file__).parents[1]
+# What a user writes, beside params.yaml.
+INPUTS = {"videos.csv"}
 # They decide no byte of an output: a better error message or another executor retrains nothing.
 DECIDES_NO_BYTES = {"errors", "settings", "executors", "params", "progress", "lifetime", "outputs"}
+# It looks at the machine before the work begins: neither it nor what it imports for that decides a byte.
+DOCTOR, EXAMINATION = "soundback.doctor", "checks.require"
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,11 @@ class Stage:
 
     @property
     def code(self) -> set[str]:
-        return {dep for dep in self.deps if not dep.startswith("data/")}
+        return set(self.deps) - set(self.inputs)
+
+    @property
+    def inputs(self) -> list[str]:
+        return [dep for dep in self.deps if dep.startswith("data/") or dep in INPUTS]
 
     @property
     def source(self) -> Path:
@@ -61,7 +69,10 @@ each_stage = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 
 @cache
 def imports() -> grimp.ImportGraph:
-    return grimp.build_graph("soundback", "stages", cache_dir=None)
+    graph = grimp.build_graph("soundback", "stages", cache_dir=None)
+    for module in {DOCTOR, *graph.find_descendants(DOCTOR)}:
+        graph.remove_module(module)
+    return graph
 
 
 def imported_files(stage: Stage) -> set[str]:
@@ -101,7 +112,7 @@ def difference(stage: Stage) -> str:
     """What to change in dvc.yaml, and the line that should stand there."""
     imported = imported_files(stage)
     missing, excess = sorted(imported - stage.code), sorted(stage.code - imported)
-    data = [f'"{dep}"' if "$" in dep else dep for dep in stage.deps if dep.startswith("data/")]
+    data = [f'"{dep}"' if "$" in dep else dep for dep in stage.inputs]
     return (
         f"to add {', '.join(missing) or 'nothing'}; to take out {', '.join(excess) or 'nothing'}; so that it says\n"
         f"      deps: [{', '.join([*data, *sorted(imported)])}]"
@@ -112,10 +123,10 @@ def difference(stage: Stage) -> str:
 def test_stage_declares_the_paths_it_is_given(stage: Stage) -> None:
     command = stage.cmd.split()
     assert command[:4] == ["exec", "python", "-m", f"stages.{stage.name}"]
-    given = [argument for argument in command[4:] if "/" in argument]
-    data = [dep for dep in stage.deps if dep.startswith("data/")]
-    assert given[: len(data)] == data, "inputs first, in the order of deps"
-    assert sorted(given[len(data) :]) == sorted(stage.outs), "then outputs"
+    given = [argument for argument in command[4:] if "/" in argument or argument in INPUTS]
+    n_inputs = len(stage.inputs)
+    assert given[:n_inputs] == stage.inputs, "inputs first, in the order of deps"
+    assert sorted(given[n_inputs:]) == sorted(stage.outs), "then outputs"
 
 
 @each_stage
@@ -128,7 +139,9 @@ def sections_read(source: str) -> set[str]:
     blocks = [node for node in ast.parse(source).body if isinstance(node, ast.If)]
     nodes = [node for block in blocks for node in ast.walk(block)]
     read = [node for node in nodes if isinstance(node, ast.Attribute) and _is_params(node.value)]
-    whole = [node for node in nodes if _is_params(node) and not any(each.value is node for each in read)]
+    examined = [argument for node in nodes if _is_examination(node) for argument in node.args]
+    used_otherwise = [*(each.value for each in read), *examined]
+    whole = [node for node in nodes if _is_params(node) and not any(each is node for each in used_otherwise)]
     names = {name for node in read for name in sections_behind(node.attr)}
     # Handed on whole, it may read anything. `params = load_params()` itself hands nothing on.
     assigned = [node.value for node in nodes if isinstance(node, ast.Assign)]
@@ -138,6 +151,10 @@ def sections_read(source: str) -> set[str]:
 def _is_params(node: ast.AST) -> bool:
     called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load_params"
     return called or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id == "params")
+
+
+def _is_examination(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == EXAMINATION
 
 
 def sections_behind(name: str) -> set[str]:
@@ -157,6 +174,16 @@ def test_a_derived_number_counts_as_the_sections_behind_it() -> None:
 def test_params_handed_on_whole_count_as_all_sections() -> None:
     block = 'if __name__ == "__main__":\n    params = load_params()\n    stage(params)'
     assert sections_read(block) == set(Params.model_fields)
+
+
+def test_what_only_the_doctor_looks_at_counts_for_nothing() -> None:
+    lines = (
+        'if __name__ == "__main__":',
+        "params = load_params()",
+        'checks.require(params, "x")',
+        "stage(params.cues)",
+    )
+    assert sections_read("\n    ".join(lines)) == {"cues"}
 
 
 def test_every_stage_has_its_file_and_every_file_its_stage() -> None:
@@ -200,10 +227,11 @@ def test_dvc_lock_fits_commands_params_and_code(lock: dict[str, Any]) -> None:
         for param, value in locked.get("params", {}).get("params.yaml", {}).items():
             if _value_at(values, param) != value:
                 behind.append(f"{name}: {param} changed in params.yaml")
-        code = {dep["path"]: dep["md5"] for dep in locked.get("deps", []) if not dep["path"].startswith("data/")}
-        if set(code) != STAGES[name.split("@")[0]].code:
+        described = STAGES[name.split("@")[0]]
+        files = {dep["path"]: dep["md5"] for dep in locked.get("deps", []) if not dep["path"].startswith("data/")}
+        if set(files) != described.code | INPUTS & set(described.deps):
             behind.append(f"{name}: its code dependencies changed")
-        behind += [f"{name}: {path} changed" for path, md5 in code.items() if _md5(PROJECT / path) != md5]
+        behind += [f"{name}: {path} changed" for path, md5 in files.items() if _md5(PROJECT / path) != md5]
     assert not behind, "dvc.lock is behind; run `dvc repro` and commit it:\n" + "\n".join(behind)
 
 

@@ -41,7 +41,14 @@ WAVENET = PARAMS.wavenet.model_copy(
 )
 CATEGORIES = ("Disc", "Square")
 SECTIONS = evaluate.Sections(
-    PARAMS.evaluation, PARAMS.soundtrack, PARAMS.source, PARAMS.audio, PARAMS.frames, PARAMS.cues, PARAMS.labels
+    PARAMS.evaluation,
+    PARAMS.soundtrack,
+    PARAMS.source,
+    PARAMS.audio,
+    PARAMS.frames,
+    PARAMS.cues,
+    PARAMS.labels,
+    PARAMS.dataset,
 )
 
 
@@ -65,6 +72,7 @@ def write_data(root):
         watched.write_frames(clips, root / "frames" / slug)
         schemas.write_table(sounds, schemas.AUDIO, root / "audio" / slug / "audio.parquet")
         schemas.write_table(downloads, schemas.DOWNLOADS, root / "videos" / slug / "downloads.parquet")
+    watched.write_duplicates(root)
 
 
 def write_judge(root, path):
@@ -114,7 +122,7 @@ def root(tmp_path_factory):
 def run_stage(root, out):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate.Soundtrack, "load", lambda models, params: Stand_in(root))
-        inputs = [root / name for name in ("videos", "audio", "frames", "models")]
+        inputs = [root / name for name in ("videos", "audio", "frames", "duplicates.parquet", "models")]
         evaluate.evaluate(*inputs, out / "evaluation.json", out / "plots", out / "report", params=SECTIONS)
 
 
@@ -154,6 +162,7 @@ def test_an_untrained_wavenet_needs_eight_bits_for_every_sample(evaluation):
 
 def test_the_report_and_its_silent_examples_are_written(out):
     assert {path.name for path in (out / "report").iterdir()} == {"index.html", "clips.csv", "strip.png", "examples"}
+    assert 'id="attrition"' in (out / "report" / "index.html").read_text(encoding="utf-8")
     slugs = sorted(path.name.partition("_")[0] for path in (out / "report" / "examples").glob("*_silent.mp4"))
     assert slugs == ["disc", "square"]
     assert {path.name for path in (out / "plots").iterdir()} == {"evaluation.csv", "spectrograms.png"}

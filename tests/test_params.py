@@ -106,6 +106,14 @@ def test_a_label_s_key_must_be_a_folder_name(tmp_path: Path) -> None:
     assert "labels.Drum kit (set)" in said
 
 
+def test_a_label_may_be_an_index_which_is_a_number_in_yaml(tmp_path: Path) -> None:
+    text = (PROJECT / "profiles" / "smoke.yaml").read_text()
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("\nlabels:", "\nlabels:\n  by_index: 33\n  by_mid: /m/026t6", 1))
+    labels = load_params(path).labels
+    assert (labels["by_index"], labels["by_mid"]) == ("33", "/m/026t6")
+
+
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "seventeen\n"])
 def test_a_file_that_is_no_table_of_settings_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "params.yaml"

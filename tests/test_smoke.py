@@ -53,7 +53,9 @@ def test_the_flow_skips_restores_and_runs_as_dvc_decides(built: Clone) -> None:
     printed = built.run("python", "-m", "flows.pipeline", "train_judge")
     assert "Finished in state Restored('extract_audio@drum: restored'" in printed
     assert "Finished in state Completed('train_judge: completed'" in printed
-    assert "1 completed, 1 restored, 5 skipped" in printed, "two labels: listed, downloaded, extracted, then judged"
+    assert "1 completed, 1 restored, 6 skipped" in printed, (
+        "two labels: listed, downloaded, extracted; compared; judged"
+    )
 
 
 def test_a_silent_held_out_video_gets_sound_as_long_as_its_picture_which_stays_as_it_was(built: Clone) -> None:

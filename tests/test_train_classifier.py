@@ -19,7 +19,9 @@ STORED = load_params().frames.model_copy(update={"size": watched.SIZE})
 
 def run(root, labels=watched.LABELS) -> None:
     outputs = [root / "classifier.keras", root / "classifier.json", root / "plots"]
-    train_classifier(root / "frames", *outputs, params=PARAMS, stored=STORED, labels=labels)
+    train_classifier(
+        root / "frames", root / "duplicates.parquet", *outputs, params=PARAMS, stored=STORED, labels=labels
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The stage that trains the judge: real sound of the training split in, a model and its accuracy out."""
 
 import json
+import logging
 
 import pytest
 
@@ -17,13 +18,16 @@ PARAMS = load_params().judge.model_copy(
 STORED = load_params().audio
 
 
+def run(root, model, params=PARAMS, labels=watched.LABELS):
+    inputs = root / "audio", root / "duplicates.parquet"
+    train_judge(*inputs, model, model.with_suffix(".json"), params=params, stored=STORED, labels=labels)
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     watched.write_dataset(root, n_train=3, n_validation=1)
-    train_judge(
-        root / "audio", root / "judge.keras", root / "judge.json", params=PARAMS, stored=STORED, labels=watched.LABELS
-    )
+    run(root, root / "judge.keras")
     return root
 
 
@@ -44,20 +48,19 @@ def test_the_judge_knows_all_labels_by_their_names(root):
 def test_without_validation_clips_there_is_no_accuracy(root, tmp_path):
     watched.write_dataset(tmp_path, n_train=1, n_validation=0)
     few = PARAMS.model_copy(update={"steps": 2})
-    train_judge(
-        tmp_path / "audio", tmp_path / "j.keras", tmp_path / "j.json", params=few, stored=STORED, labels=watched.LABELS
-    )
-    assert json.loads((tmp_path / "j.json").read_text())["accuracy"] is None
+    run(tmp_path, tmp_path / "judge.keras", params=few)
+    assert json.loads((tmp_path / "judge.json").read_text())["accuracy"] is None
+
+
+def test_a_video_that_resembles_a_held_out_one_is_not_heard(root, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    watched.write_dataset(tmp_path, n_train=3, n_validation=1)
+    watched.write_duplicates(tmp_path, "disc000", "square002")
+    run(tmp_path, tmp_path / "judge.keras", params=PARAMS.model_copy(update={"steps": 2}))
+    assert "after 4 training clips" in caplog.text
 
 
 def test_a_label_that_is_not_there_is_named_before_any_work(root):
     with pytest.raises(DataContractError, match="lacks bell"):
-        train_judge(
-            root / "audio",
-            root / "x.keras",
-            root / "x.json",
-            params=PARAMS,
-            stored=STORED,
-            labels={**watched.LABELS, "bell": "Bell"},
-        )
+        run(root, root / "x.keras", labels={**watched.LABELS, "bell": "Bell"})
     assert not (root / "x.keras").exists()

@@ -25,7 +25,7 @@ CUES = load_params().cues
 def run(root, labels=watched.LABELS, params=PARAMS) -> None:
     outputs = [root / "spotter.keras", root / "spotter.json", root / "plots"]
     given = {"params": params, "stored": STORED, "sound": SOUND, "cues": CUES, "labels": labels}
-    train_spotter(root / "frames", root / "audio", *outputs, **given)
+    train_spotter(root / "frames", root / "audio", root / "duplicates.parquet", *outputs, **given)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_loudness_is_nearer_than_always_saying_the_mean_of_training(trained):
     heard = {
         split: [
             hearing.measure(read_wav(clip.path))[0]
-            for clip in dataset.audio_clips(trained / "audio", watched.LABELS, split)
+            for clip in dataset.audio_clips(trained / "audio", trained / "duplicates.parquet", watched.LABELS, split)
         ]
         for split in ("train", "validation")
     }

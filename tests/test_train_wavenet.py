@@ -15,6 +15,7 @@ from soundback.sounding.sampler import Sampler
 from soundback.sounding.wavenet import CUE_CONTEXT
 from soundback.training import load_model
 from stages.train_wavenet import train_wavenet
+from tests import watched
 
 SAMPLE_RATE, FRAME_RATE, N_SECONDS = 1000, 25, 2
 HOP = SAMPLE_RATE // FRAME_RATE
@@ -57,11 +58,13 @@ def write_tones(root, splits=("train", "train", "train", "train", "validation"))
                 | {"path": name, "sample_rate": SAMPLE_RATE, "n_samples": len(waveform), "silence_share": 0.0}
             )
         schemas.write_table(rows, schemas.AUDIO, root / label.lower() / "audio.parquet")
+    watched.write_duplicates(root.parent)
 
 
 def run_stage(root, **changes):
     train_wavenet(
         root / "audio",
+        root / "duplicates.parquet",
         root / "models" / "wavenet.keras",
         root / "metrics.json",
         root / "plots",

@@ -37,14 +37,31 @@ class Taught:
     Attributes:
       model: with its best weights.
       fit: the learning curve.
-      metrics: bits_per_sample, those of the baselines, and what became of the budget.
       card: what goes into the model file.
+      validation: clips to measure it on.
+      windows: of these clips, as the network hears them.
+      baselines: what simpler predictors have learnt from the same clips.
     """
 
     model: keras.Model
     fit: training.Fit
-    metrics: dict[str, Any]
     card: dict[str, Any]
+    validation: Sequence[CuedClip]
+    windows: Sequence[Batch]
+    baselines: Baselines
+
+    def measure(self, progress: Progress = no_progress) -> dict[str, Any]:
+        """Bits per sample, those of the baselines, and what became of the budget.
+
+        Args:
+          progress: called after every window.
+        """
+        return {
+            "bits_per_sample": mean_bits(self.model, self.windows, progress),
+            **self.baselines.measure(self.validation, self.windows[0]["weights"].shape[-1]),
+            "n_clips": len(self.validation),
+            **self.fit.budget(),
+        }
 
 
 def teach(clips: Sequence[Clip], hearing: Hearing, *, params: WaveNet, progress: Progress = no_progress) -> Taught:
@@ -84,18 +101,16 @@ def teach(clips: Sequence[Clip], hearing: Hearing, *, params: WaveNet, progress:
         ),
         progress=progress,
     )
-    metrics = {
-        "bits_per_sample": mean_bits(model, windows),
-        **baselines.measure(validation, listening.n_frames),
-        "n_clips": len(validation),
-        **fit.budget(),
-    }
-    return Taught(model, fit, metrics, _card(categories, train, hearing, params))
+    return Taught(model, fit, _card(categories, train, hearing, params), validation, windows, baselines)
 
 
-def mean_bits(model: keras.Model, windows: Sequence[Batch]) -> float:
+def mean_bits(model: keras.Model, windows: Sequence[Batch], progress: Progress = no_progress) -> float:
     """Bits per sample over windows of equal length."""
-    return float(np.mean([bits_per_sample(model, window, False) for window in windows]))
+    bits = []
+    for window in windows:
+        bits.append(bits_per_sample(model, window, False))
+        progress(len(bits), len(windows))
+    return float(np.mean(bits))
 
 
 def _cued(clips: Sequence[Clip], split: str, hearing: Hearing) -> list[CuedClip]:
