@@ -22,11 +22,18 @@ from soundback.sources.demo.render import MANIFEST, is_separate, render
 from soundback.sources.demo.server import serve
 from soundback.sources.demo.world import MIDS, Defect, Video, World
 from soundback.sources.download import download_clips
+from tests.loopback import CURATION
 
 PARAMS = DemoSource(kind="demo", seed=11, videos_per_label=20, duration_s=2.0)
 WORLD = World(PARAMS)
 DOWNLOAD = Download(
-    max_height=360, min_duration_s=1, max_duration_s=30, clip_s=1.5, clips_per_video=1, max_retryable_share=0.2
+    max_height=360,
+    min_duration_s=1,
+    max_duration_s=30,
+    clip_s=1.5,
+    clips_per_video=1,
+    keep_source=False,
+    max_retryable_share=0.2,
 )
 KILLED = """
 import sys, requests
@@ -160,7 +167,9 @@ def test_a_missing_video_is_not_found_though_it_is_listed(endpoints):
 @pytest.mark.parametrize("separate", [False, True])
 def test_yt_dlp_fetches_it(separate, endpoints, tmp_path):
     video_id = video_with(None, separate=separate).video_id
-    [clip] = download_clips(video_id, endpoints.watch + video_id, tmp_path / "clips", params=DOWNLOAD)
+    [clip] = download_clips(
+        video_id, endpoints.watch + video_id, tmp_path / "clips", params=DOWNLOAD, curation=CURATION
+    )
     assert (clip.status, clip.has_audio) == ("ok", True)
     scene = WORLD.scene(video_id)
     assert (clip.width, clip.height) == (scene.width, scene.height)
@@ -170,7 +179,9 @@ def test_broken_videos_fail_in_their_own_way(endpoints, tmp_path):
     expected = {"missing": "removed", "no_audio": "no_audio", "truncated": "corrupt", "garbage": "corrupt"}
     for defect, status in expected.items():
         video_id = video_with(defect).video_id
-        [clip] = download_clips(video_id, endpoints.watch + video_id, tmp_path / defect, params=DOWNLOAD)
+        [clip] = download_clips(
+            video_id, endpoints.watch + video_id, tmp_path / defect, params=DOWNLOAD, curation=CURATION
+        )
         assert clip.status == status
 
 
