@@ -95,7 +95,7 @@ ALL = {
     "list_videos": range(3),
     "download_videos": range(90),
     "extract_audio": range(20),
-    "extract_frames": range(0, 260, 3),
+    "extract_frames": range(0, 420, 5),
 }
 
 
