@@ -331,6 +331,9 @@ def test_clips_that_are_not_wanted_are_rows_and_their_files_go(site, tmp_path):
     with pytest.raises(SourceError, match="0 of 5 videos ready, 5 not: 4 still, 1 removed"):
         run(site, tmp_path / "drum", curation=too_much)
     assert not list((tmp_path / "drum").glob("*.mp4"))
+    rows = run(site, tmp_path / "drum", curation=CURATION)
+    assert run.asked == set(IDS), "what was thrown away is fetched again for who wants it after all"
+    assert [rows[video_id]["status"] for video_id in IDS] == ["ok"] * 4
 
 
 def test_another_curation_looks_again_at_what_is_here_and_fetches_only_what_it_had_thrown_away(site, tmp_path):
