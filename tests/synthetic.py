@@ -72,7 +72,7 @@ class Film:
             soundfile.write(sound_file, self._sound(), SOUND_RATE, subtype="PCM_16")
             streams.append(ffmpeg.input(f"file:{sound_file}", itsoffset=self.sound_late_s)["a:0"])
         run(
-            ffmpeg.output(*streams, f"file:{path}", **self._output_options(path.suffix), **options),
+            ffmpeg.output(*streams, f"file:{path}", **self._output_options(path.suffix) | options),
             feed=self._pictures(),
         )
         sound_file.unlink(missing_ok=True)

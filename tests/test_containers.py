@@ -8,6 +8,7 @@ import pytest
 from soundback.errors import MediaError
 from soundback.media import ffmpeg
 from soundback.media.audio import write_wav
+from soundback.media.remuxing import cut
 from tests.synthetic import Film, tone
 
 
@@ -47,7 +48,7 @@ def test_what_is_no_video_file_is_named_so(tmp_path, name, content, status):
     for read in (
         ffmpeg.probe,
         lambda path: ffmpeg.read_waveform(path, sample_rate=8000),
-        lambda path: ffmpeg.cut(path, tmp_path / "out.mp4", start_s=0, duration_s=1),
+        lambda path: cut(path, tmp_path / "out.mp4", start_s=0, duration_s=1),
     ):
         with pytest.raises(MediaError, match=name) as caught:
             read(path)

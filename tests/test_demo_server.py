@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +22,7 @@ from soundback.sources.demo.server import serve
 from soundback.sources.demo.world import MIDS, Defect, Video, World
 from soundback.sources.download import download_clips
 from tests.loopback import CURATION
+from tests.processes import still_running
 
 PARAMS = DemoSource(kind="demo", seed=11, videos_per_label=20, duration_s=2.0)
 WORLD = World(PARAMS)
@@ -198,7 +198,4 @@ def test_the_renderers_end_when_the_server_is_killed(tmp_path):
         assert workers
         server.send_signal(signal.SIGKILL)
         server.wait()
-        deadline = time.monotonic() + 10
-        while any(worker.is_running() and worker.status() != "zombie" for worker in workers):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        assert not still_running(workers, within_s=10)

@@ -18,7 +18,7 @@ from soundback.cli import app
 from soundback.doctor import checks, live, needs, programs
 from soundback.doctor.checks import Case
 from soundback.errors import SoundbackError
-from soundback.media import ffmpeg
+from soundback.media import containers, ffmpeg
 from soundback.params import TableSource, YouTube8MSource, load_params
 from soundback.sources import table
 from stages.download_videos import Sections, download_videos
@@ -85,7 +85,7 @@ def test_every_filter_encoder_and_container_in_the_code_is_asked_for():
     assert filters <= checks.FILTERS | checks.RENDERER["filters"]
     assert {"aac_fixed", "libx264", "flac"} <= codecs
     assert codecs - {"copy"} <= checks.DECODERS | checks.ENCODERS | checks.RENDERER["encoders"]
-    assert set(ffmpeg.MUXERS.values()) <= checks.MUXERS
+    assert set(containers.MUXERS.values()) <= checks.MUXERS
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from tests.clones import Clone, make_clone
+from tests.processes import still_running
 
 pytestmark = pytest.mark.slow
 
@@ -52,8 +53,7 @@ def test_a_run_started_from_its_deployment_completes_and_stopping_leaves_no_proc
     started = processes_in(clone.root)
     assert started
     clone.run("python", "-m", "flows.ui", "stop")
-    _, alive = psutil.wait_procs(started, timeout=10)
-    assert not alive
+    assert not still_running(started, within_s=10)
     assert not processes_in(clone.root)
 
 

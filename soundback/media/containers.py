@@ -22,6 +22,7 @@ CONTAINERS = (
     "wav,w64,mp3,flac,aac,ac3,aiff,caf,amr,au"
 )
 PROTOCOLS = "file,pipe"
+MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"<SmoothStreamingMedia", b"[playlist]", b"<?xml", b"v=0", b"<ASX")
 
 
@@ -110,6 +111,20 @@ def probe(path: Path) -> Probe:
 def file_address(path: Path) -> str:
     """A path as ffmpeg must read it: "-x" is no option then, and "a:b" no protocol."""
     return f"file:{path}"
+
+
+def muxer(out: Path) -> tuple[str, dict[str, str]]:
+    """Ffmpeg's name of the container that a suffix names, and the options it needs.
+
+    Raises:
+      MediaError: refused.
+    """
+    try:
+        kind = MUXERS[out.suffix.lower()]
+    except KeyError:
+        raise MediaError("refused", f"{out.name} must end in one of {', '.join(MUXERS)}.") from None
+    # A player can begin before it has all of the file.
+    return kind, {"movflags": "+faststart"} if kind in ("mp4", "mov") else {}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Opens, decodes, cuts and joins media files: the only module that starts ffmpeg.
+"""Decodes and joins media files: the only module that starts ffmpeg.
 
 ffmpeg-python writes the commands, imageio-ffmpeg brings the program (it brings no ffprobe, so PyAV does the probing).
 
@@ -26,18 +26,16 @@ from soundback.lifetime import start_tied
 from soundback.media.containers import (
     CONTAINERS,
     PROTOCOLS,
-    Outline,
     Probe,
     file_address,
+    muxer,
     open_media,
-    outline,
     picture_end_s,
     probe,
     start_time_s,
 )
 from soundback.outputs import check_free, whole_file
 
-MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 EMPTY_PHRASES = (  # what ffmpeg adds below the line that tells
     "Error opening input file",
     "Error opening output file",
@@ -51,7 +49,7 @@ EMPTY_PHRASES = (  # what ffmpeg adds below the line that tells
 FLOATING_AAC = ("LD", "ELD", "xHE-AAC")
 SOUND_NOTE = "synthetic sound by Soundback"
 
-__all__ = ["Probe", "cut", "ffmpeg_path", "mux", "probe", "read_frames", "read_waveform", "run", "strip_sound"]
+__all__ = ["Probe", "ffmpeg_path", "mux", "probe", "read_frames", "read_waveform", "run", "strip_sound"]
 
 _GLOBAL = (
     "-nostdin",
@@ -164,32 +162,6 @@ def read_waveform(path: Path, *, sample_rate: int) -> np.ndarray:
     return samples.astype(np.float32) / np.float32(32768)
 
 
-def cut(path: Path, out: Path, *, start_s: float, duration_s: float, facts: Outline | None = None) -> None:
-    """Copies a piece of a video without decoding it, whole or not at all; `out`'s suffix names the container.
-
-    The picture may begin at the key frame before `start_s` where the container cannot hide it.
-
-    Args:
-      path: a video file.
-      out: where to.
-      start_s: seconds, where the piece begins.
-      duration_s: seconds, its length.
-      facts: what `outline` said of the file, where it was asked already.
-
-    Raises:
-      MediaError: as `probe`.
-    """
-    facts = facts or outline(path)
-    source = _source(path, start_s=None, ss=f"{start_s:.6f}", fflags="+genpts")
-    streams = [source["V:0"], source["a:0"]] if facts.has_audio else [source["V:0"]]
-    with whole_file(out) as partial:
-        run(
-            ffmpeg.output(
-                *streams, file_address(partial), c="copy", t=f"{duration_s:.6f}", map_metadata=-1, **_muxer(out)
-            )
-        )
-
-
 def strip_sound(path: Path, out: Path) -> None:
     """Copies a video's picture without its sound, whole or not at all; nothing is decoded.
 
@@ -197,8 +169,10 @@ def strip_sound(path: Path, out: Path) -> None:
       MediaError: as `probe`.
     """
     probe(path)
+    kind, options = muxer(out)
+    picture = _source(path, start_s=None, fflags="+genpts")["V:0"]
     with whole_file(out) as partial:
-        run(_source(path, start_s=None, fflags="+genpts")["V:0"].output(file_address(partial), c="copy", **_muxer(out)))
+        run(picture.output(file_address(partial), c="copy", format=kind, **options))
 
 
 def mux(video: Path, waveform_file: Path, out: Path) -> None:
@@ -223,10 +197,10 @@ def mux(video: Path, waveform_file: Path, out: Path) -> None:
     sound = ffmpeg.input(file_address(waveform_file)).filter("aresample", 48000)
     sound = sound.filter("apad", whole_dur=f"{end_s:.6f}").filter("atrim", end=f"{end_s:.6f}")
     codecs = {"c:v": "copy", "c:a": "libopus" if out.suffix.lower() == ".webm" else "aac"}
+    kind, options = muxer(out)
+    options |= {"format": kind, "metadata": f"comment={SOUND_NOTE}"}
     with whole_file(out) as partial:
-        node = ffmpeg.output(
-            picture, sound, file_address(partial), metadata=f"comment={SOUND_NOTE}", **codecs, **_muxer(out)
-        )
+        node = ffmpeg.output(picture, sound, file_address(partial), **codecs, **options)
         try:
             run(node)
         except MediaError as error:
@@ -252,17 +226,8 @@ def check_output(out: Path, *, overwrite: bool) -> None:
     Raises:
       SoundbackError: when the suffix names no container, something is there already, or the folder is missing.
     """
-    _muxer(out)
+    muxer(out)
     check_free(out, overwrite=overwrite)
-
-
-def _muxer(out: Path) -> dict[str, Any]:
-    """Output options of the container that a suffix names."""
-    try:
-        muxer = MUXERS[out.suffix.lower()]
-    except KeyError:
-        raise MediaError("refused", f"{out.name} must end in one of {', '.join(MUXERS)}.") from None
-    return {"format": muxer} | ({"movflags": "+faststart"} if muxer in ("mp4", "mov") else {})
 
 
 def _fitted(picture: Any, aspect: float, size: int, fit: str) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 
 from soundback.errors import MediaError, SourceError
 from soundback.media import curation as curating
-from soundback.media import ffmpeg
 from soundback.media.containers import Outline, Probe, outline, probe
+from soundback.media.remuxing import cut
 from soundback.params import Curation, Download
 from soundback.sources.reasons import scrub
 
@@ -89,10 +89,10 @@ def cut_clips(video_id: str, source: Path, folder: Path, *, params: Download, cu
         clips = []
         for index, start_s in enumerate(starts):
             path = folder / f"{video_id}_{index:02d}.mp4"
-            clips.append(_cut_one(source, facts, path, Clip(video_id, index, clip_start_s=start_s), length_s))
+            clips.append(_cut_one(source, path, Clip(video_id, index, clip_start_s=start_s), length_s))
     except MediaError as error:
         refuse_full_disk(str(error))
-        clips = [_cut_as_matroska(source, facts, video_id, folder, length_s)]
+        clips = [_cut_as_matroska(source, video_id, folder, length_s)]
     return [curate(clip, folder, curation) for clip in clips]
 
 
@@ -138,20 +138,20 @@ def clip_starts(duration_s: float, *, frame_rate: float, clip_s: float, clips_pe
     return [round(int(start * frame_rate) / frame_rate, 6) if frame_rate else start for start in starts]
 
 
-def _cut_as_matroska(source: Path, facts: Outline, video_id: str, folder: Path, length_s: float) -> Clip:
+def _cut_as_matroska(source: Path, video_id: str, folder: Path, length_s: float) -> Clip:
     """Matroska holds the codecs that MP4 does not, but cannot hide pictures.
 
     Such a clip begins at a key frame, of which the first picture is the one we know.
     """
     try:
-        return _cut_one(source, facts, folder / f"{video_id}_00.mkv", Clip(video_id, clip_start_s=0.0), length_s)
+        return _cut_one(source, folder / f"{video_id}_00.mkv", Clip(video_id, clip_start_s=0.0), length_s)
     except MediaError as error:
         refuse_full_disk(str(error))
         raise NoVideo("corrupt", _media_words(error, source)) from error
 
 
-def _cut_one(source: Path, source_facts: Outline, path: Path, clip: Clip, length_s: float) -> Clip:
-    ffmpeg.cut(source, path, start_s=clip.clip_start_s or 0.0, duration_s=length_s, facts=source_facts)
+def _cut_one(source: Path, path: Path, clip: Clip, length_s: float) -> Clip:
+    cut(source, path, start_s=clip.clip_start_s or 0.0, duration_s=length_s)
     try:
         facts = _probe(path)
         if facts.duration_s < length_s - SHORTFALL_S:

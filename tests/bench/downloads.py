@@ -25,13 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
-from unittest import mock
 
 import psutil
 import yaml
 
 from soundback import schemas
-from soundback.media import ffmpeg
+from soundback.media.containers import probe
+from soundback.media.ffmpeg import ffmpeg_path
 from soundback.params import Download, load_params
 from soundback.sources import download
 from tests.loopback import Page, make_video, serve
@@ -100,13 +100,13 @@ def fetch_alone(ids: list[str], watch: str, folder: Path, params: Download) -> f
 
 
 def cut_alone(ids: list[str], command: list[str], folder: Path) -> float:
-    """CPU seconds per video of the bare program with the stage's own command, less the names of the files."""
+    """CPU seconds per video of the bare program."""
+    return cpu_per_call(lambda video_id: run_cut(command, folder, video_id), ids)
 
-    def run(video_id: str) -> object:
-        named = [part.replace("IN.mp4", f"{folder}/{video_id}.mp4") for part in command[:-1]]
-        return subprocess.run([*named, f"file:{folder}/cut.{video_id}.mp4"], check=True, stdin=subprocess.DEVNULL)
 
-    return cpu_per_call(run, ids)
+def run_cut(command: list[str], folder: Path, video_id: str) -> None:
+    named = [part.replace("IN.mp4", f"{folder}/{video_id}.mp4") for part in command[:-1]]
+    subprocess.run([*named, f"file:{folder}/cut.{video_id}.mp4"], check=True, stdin=subprocess.DEVNULL)
 
 
 def cpu_per_call(work: Callable[[str], object], ids: list[str]) -> float:
@@ -126,10 +126,9 @@ def work_in_turn(ids: list[str], watch: str, command: list[str], folder: Path, p
     options |= {"paths": {"home": str(folder)}, "outtmpl": {"default": "%(id)s.%(ext)s"}}
     downloader = YoutubeDL(options)
 
-    def run(video_id: str) -> object:
+    def run(video_id: str) -> None:
         downloader.extract_info(watch + video_id)
-        named = [part.replace("IN.mp4", f"{folder}/{video_id}.mp4") for part in command[:-1]]
-        return subprocess.run([*named, f"file:{folder}/cut.{video_id}.mp4"], check=True, stdin=subprocess.DEVNULL)
+        run_cut(command, folder, video_id)
 
     return cpu_per_call(run, ids)
 
@@ -140,19 +139,11 @@ def cpu_s(who: int) -> float:
 
 
 def cut_command(video: Path, params: Download) -> list[str]:
-    """The stage's own command for one of the videos, with IN.mp4 for what it reads and its output as the last word."""
-    started: list[list[str]] = []
-    start = ffmpeg.start_tied
-
-    def record(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        started.append(command)
-        return start(command, **options)
-
-    with mock.patch.object(ffmpeg, "start_tied", record):
-        start_s = (ffmpeg.probe(video).duration_s - params.clip_s) / 2
-        ffmpeg.cut(video, video.with_name("cut.mp4"), start_s=start_s, duration_s=params.clip_s)
-    video.with_name("cut.mp4").unlink()
-    return [part.replace(str(video), "IN.mp4") for part in started[0]]
+    """The stage's cut as the bare program makes it, with IN.mp4 for what it reads and its output as the last word."""
+    start_s = (probe(video).duration_s - params.clip_s) / 2
+    command = [ffmpeg_path(), "-nostdin", "-v", "error", "-y", "-ss", f"{start_s:.6f}", "-i", "file:IN.mp4"]
+    command += ["-map", "0:V:0", "-map", "0:a:0", "-c", "copy", "-t", f"{params.clip_s:.6f}", "-map_metadata", "-1"]
+    return [*command, "-movflags", "+faststart", "-fflags", "+bitexact", "file:OUT.mp4"]
 
 
 def measure_peers(n_videos: int, n_workers: int, watch: str, folder: Path, params: Download) -> dict[str, float]:
