@@ -1,133 +1,206 @@
-"""The whole pipeline as one Prefect flow: dvc.yaml's graph, one task per DVC stage.
+"""Rebuilding as Prefect flows: dvc.yaml's graph or a part of it, one task per DVC stage.
 
-`python -m flows.pipeline` runs it here with no server configured; `make ui` deploys it.
+`python -m flows.pipeline` runs all of it here with no server configured; `make ui` deploys the flows.
 """
 
 import argparse
-import fcntl
-import os
 import queue
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import dataclass
 from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from prefect import flow
+from dvc.scm import NoSCM
+from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
-from rapidfuzz import process
+from slugify import slugify
 
-from flows.dvc_tasks import reproduce, stop_stages
+from flows import runs, showing
+from flows.dvc_tasks import reproduce
+from flows.graph import Graph, choose, needed, read_graph, trains, up_to_date
+from flows.programs import begin, stop_all
+from flows.settings import environment_for, overrides_for
+from flows.workspace import one_run_at_a_time, settings_of_this_run
 from soundback.dataset import prune
-from soundback.errors import ParamsError, SoundbackError
+from soundback.errors import SoundbackError
+from soundback.lifetime import die_with_parent
 from soundback.params import load_params
 
 AT_ONCE = 2
-LOCK = Path(".dvc/tmp/flow.lock")
 
-Graph = dict[str, set[str]]
-"""Each stage with those it depends on directly."""
+Labels = Annotated[
+    list[str] | None,
+    Field(
+        description="Labels of the vocabulary, by name or MID, instead of those in params.yaml; two at least. Empty: "
+        "those in params.yaml."
+    ),
+]
+VideosPerLabel = Annotated[int | None, Field(ge=1, description="Videos of each label. Empty: as params.yaml says.")]
+Settings = Annotated[
+    list[str] | None,
+    Field(
+        description="Other settings of params.yaml, one per line, in DVC's override syntax: frames.fit=pad, "
+        "wavenet.cycles=3."
+    ),
+]
+Keep = Annotated[
+    bool,
+    Field(
+        description="Leave params.yaml and dvc.lock as this run sets them. Otherwise they are put back at its end; "
+        "`dvc exp apply` with the run's name has them again."
+    ),
+]
+ExecutorName = Annotated[
+    Literal["processes", "threads", "dask"] | None,
+    Field(description="What work on single videos runs on. Empty: as SOUNDBACK_EXECUTOR says, or processes."),
+]
+DaskAddress = Annotated[
+    str | None, Field(description="The scheduler of a Dask cluster that sees this folder, tcp://HOST:8786.")
+]
+Stages = Annotated[
+    list[str] | None,
+    Field(
+        description="Stages to bring up to date, with all that they depend on, e.g. evaluate or extract_audio@drum; a "
+        "name without @ stands for all its labels. Empty: every stage of this flow."
+    ),
+]
+Force = Annotated[
+    bool, Field(description="Run the chosen stages even if nothing changed; what they depend on runs if it did.")
+]
 
 
-class BusyError(SoundbackError):
-    """Another run holds the workspace."""
+@dataclass(frozen=True)
+class Wishes:
+    """What the form of a run says."""
+
+    labels: list[str] | None = None
+    videos_per_label: int | None = None
+    settings: list[str] | None = None
+    keep: bool = False
+    executor: str | None = None
+    dask_address: str | None = None
+    stages: list[str] | None = None
+    force: bool = False
 
 
 @flow(name="pipeline", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))  # type: ignore[arg-type]
 def pipeline(
-    stages: Annotated[
-        list[str] | None,
-        Field(
-            description="Stages to bring up to date, with all that they depend on, e.g. evaluate or "
-            "extract_audio@drum; a name without @ stands for all its labels. Empty: every stage."
-        ),
-    ] = None,
-    force: Annotated[
-        bool, Field(description="Run the chosen stages even if nothing changed; what they depend on runs if it did.")
-    ] = False,
+    labels: Labels = None,
+    videos_per_label: VideosPerLabel = None,
+    settings: Settings = None,
+    keep: Keep = False,
+    executor: ExecutorName = None,
+    dask_address: DaskAddress = None,
+    stages: Stages = None,
+    force: Force = False,
 ) -> State[None]:
-    """Brings the dataset, the models and the report up to date with params.yaml and the code.
+    """Brings the dataset, the models and the report up to date with params.yaml, this form and the code.
 
     Stages that do not depend on each other run side by side, except that only one trains at a time. When one fails,
     those that depend on it are not started, the others go on, and the run fails at the end.
     """
+    wishes = Wishes(labels, videos_per_label, settings, keep, executor, dask_address, stages, force)
+    return _rebuild(wishes, lambda stage: True)
+
+
+@flow(name="dataset", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))  # type: ignore[arg-type]
+def dataset(
+    labels: Labels = None,
+    videos_per_label: VideosPerLabel = None,
+    settings: Settings = None,
+    keep: Keep = False,
+    executor: ExecutorName = None,
+    dask_address: DaskAddress = None,
+    stages: Stages = None,
+    force: Force = False,
+) -> State[None]:
+    """Rebuilds the dataset: lists, downloads, extracts sound and frames, finds duplicates. Nothing is trained.
+
+    What is there and fits stays; failed downloads that may work another time are asked for again.
+    """
+    wishes = Wishes(labels, videos_per_label, settings, keep, executor, dask_address, stages, force)
+    return _rebuild(wishes, lambda stage: not trains(stage))
+
+
+@flow(name="training", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))  # type: ignore[arg-type]
+def training(
+    settings: Settings = None,
+    keep: Keep = False,
+    stages: Stages = None,
+    force: Force = False,
+) -> State[None]:
+    """Trains and evaluates on the dataset; where that is not up to date, it is rebuilt first."""
+    return _rebuild(Wishes(settings=settings, keep=keep, stages=stages, force=force), trains)
+
+
+def _rebuild(wishes: Wishes, belongs: Callable[[str], bool]) -> State[None]:
     try:
-        with one_run_at_a_time():
-            # Wrong settings are refused here, before any work starts.
-            prune(Path("data"), load_params().labels)
-            graph = read_graph()
-            chosen = choose(graph, stages)
-            states = _run(needed(graph, chosen), chosen if force else set())
+        environment = environment_for(wishes.executor, wishes.dask_address)
+        with _workspace():
+            overrides = overrides_for(wishes.labels, wishes.videos_per_label, wishes.settings or [])
+            with settings_of_this_run(overrides, keep=wishes.keep):
+                # Wrong settings are refused here, before any work starts.
+                prune(Path("data"), load_params().labels)
+                graph = read_graph()
+                chosen = {stage for stage in choose(graph, wishes.stages) if wishes.stages or belongs(stage)}
+                before = showing.read_metrics()
+                states = _run(needed(graph, chosen), chosen if wishes.force else set(), environment)
+                _show(before, states)
+                failed = {stage: state for stage, state in states.items() if not state.is_completed()}
+                if overrides and not failed:
+                    _record()
     except SoundbackError as error:  # A sentence for the user is the run's message; its traceback would bury it.
         return Failed(message=str(error))
-    if failed := {stage: state for stage, state in states.items() if not state.is_completed()}:
-        return Failed(message=describe_failure(failed))
-    return Completed(message=describe_success(states))
+    return Failed(message=describe_failure(failed)) if failed else Completed(message=describe_success(states))
 
 
-def read_graph() -> Graph:
-    """Reads what depends on what from the dvc.yaml of the current folder (not from those in folders below)."""
-    with Repo() as repo:
-        graph = repo.index.graph
-        ours = [stage for stage in graph if getattr(stage, "path_in_repo", None) == "dvc.yaml"]
-        return {stage.addressing: {upstream.addressing for upstream in graph.successors(stage)} for stage in ours}
+@contextmanager
+def _workspace() -> Iterator[None]:
+    """Holds the workspace; a run that a worker started waits for it, where one by hand is refused."""
+    deployed = runs.is_deployed()
+    if deployed:
+        # The worker is not there to end it when it is killed.
+        die_with_parent()
+    held = []
+
+    def hold(why: str) -> None:
+        held.append(why)
+        runs.hold(why)
+
+    identity = str(flow_run.id)
+    with one_run_at_a_time(runs.described(), identity, hold=hold if deployed else None) as killed:
+        if held:
+            runs.go_on()
+        if killed not in ("", identity):
+            runs.mark_killed(killed)
+        yield
 
 
-def choose(graph: Graph, names: list[str] | None) -> set[str]:
-    """Finds the stages that the names stand for.
-
-    Raises:
-      ParamsError: naming what there is instead of an unknown stage.
-    """
-    if not names:
-        return set(graph)
-    chosen: set[str] = set()
-    for name in names:
-        found = {stage for stage in graph if name in (stage, stage.split("@")[0])}
-        if not found:
-            nearest, *_ = process.extractOne(name, list(graph))
-            raise ParamsError(f"There is no stage {name!r} in dvc.yaml; did you mean {nearest!r}?")
-        chosen |= found
-    return chosen
-
-
-def needed(graph: Graph, chosen: set[str]) -> Graph:
-    """Cuts the graph down to some stages and all that they depend on."""
-    found: Graph = {}
-    waiting = list(chosen)
-    while waiting:
-        stage = waiting.pop()
-        if stage not in found:
-            found[stage] = graph[stage]
-            waiting.extend(graph[stage])
-    return found
-
-
-def trains(stage: str) -> bool:
-    """Whether a stage takes the whole machine, so that two of them would only slow each other down."""
-    return stage.startswith("train_") or stage == "evaluate"
-
-
-def _run(graph: Graph, forced: set[str]) -> dict[str, State[None]]:
+def _run(graph: Graph, forced: set[str], environment: Mapping[str, str]) -> dict[str, State[None]]:
     """Gives every stage to a task as soon as those it depends on have ended, and waits for all of them.
 
     Returns:
       The final state of each stage; one whose upstream failed is not completed and was never started.
     """
+    fresh = up_to_date(graph, forced)
     futures: dict[str, PrefectFuture[State[None]]] = {}
     ended: queue.SimpleQueue[str] = queue.SimpleQueue()
     order = TopologicalSorter(graph)
     order.prepare()
     ready: list[str] = []
     running: set[str] = set()
+    begin()
     try:
         while order.is_active():
             ready = sorted([*ready, *order.get_ready()])
@@ -135,14 +208,16 @@ def _run(graph: Graph, forced: set[str]) -> dict[str, State[None]]:
                 ready.remove(stage)
                 running.add(stage)
                 upstream = [futures[name] for name in sorted(graph[stage])]
-                futures[stage] = reproduce.submit(stage, stage in forced, return_state=False, wait_for=upstream)
+                futures[stage] = reproduce.submit(
+                    stage, force=stage in forced, fresh=stage in fresh, settings=environment,
+                    return_state=False, wait_for=upstream,
+                )  # fmt: skip
                 futures[stage].add_done_callback(partial(_put, ended, stage))
             stage = ended.get()
             running.remove(stage)
             order.done(stage)
     except BaseException:  # Cancelled, interrupted or broken: a stage must not outlive its flow.
-        for _ in running:
-            stop_stages()
+        stop_all()
         raise
     return {stage: _final_state(future) for stage, future in futures.items()}
 
@@ -166,26 +241,28 @@ def _startable(ready: list[str], running: set[str]) -> list[str]:
     return picked
 
 
-@contextmanager
-def one_run_at_a_time() -> Iterator[None]:
-    """Holds the workspace for this run; the system frees it however the run ends.
+def _show(before: Mapping[str, float], states: Mapping[str, State[None]]) -> None:
+    """Puts what the run made on Prefect's pages."""
+    if any(state.is_completed() and trains(stage) for stage, state in states.items()):
+        showing.show_metrics(before, showing.read_metrics())
+        showing.show_pictures()
+    showing.show_report()
 
-    Raises:
-      BusyError: naming the run that holds it.
-    """
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with LOCK.open("a+", encoding="utf-8") as lock:
+
+def _record() -> None:
+    """Notes the run among DVC's experiments, by the name that Prefect gives it."""
+    log = get_run_logger()
+    name = slugify(str(flow_run.name))
+    with Repo() as repo:
+        if isinstance(repo.scm, NoSCM):
+            log.warning("This folder is no git repository, so `dvc exp show` cannot have this run.")
+            return
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise BusyError(
-                f"Another run is at work in {Path.cwd()}: {lock.read().strip()}. Wait for it, or cancel it."
-            ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()}, started {datetime.now():%Y-%m-%d %H:%M:%S}")
-        lock.flush()
-        yield
+            repo.experiments.save(name=name, force=True)
+        except DvcException as error:
+            log.warning("`dvc exp save` failed: %s", error)
+            return
+    log.info("`dvc exp show` has this run as %s; `dvc exp apply %s` has its settings again.", name, name)
 
 
 def describe_failure(failed: dict[str, State[None]]) -> str:
@@ -218,7 +295,7 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="run the named stages even if nothing changed")
     arguments = parser.parse_args()
     try:
-        state = pipeline(arguments.stages or None, arguments.force, return_state=True)
+        state = pipeline(stages=arguments.stages or None, force=arguments.force, return_state=True)
     except KeyboardInterrupt:
         sys.exit("Stopped; the next run goes on from there.")
     if not state.is_completed():

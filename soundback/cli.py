@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -43,15 +44,23 @@ def _sentences() -> Iterator[None]:
 
 @app.command()
 def generate(
-    video: Annotated[Path, typer.Argument(help="The video to give sound to.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write it: .mp4, .mov, .mkv or .webm.")],
+    video: Annotated[Path, typer.Argument(help="The video to give sound to, or a folder of videos.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Where to write it: .mp4, .mov, .mkv or .webm; a folder for a folder.")
+    ],
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another take.")] = 0,
     overwrite: Overwrite = False,
     models: Models = Path("data/models"),
     params: ParamsFile = Path("params.yaml"),
 ) -> None:
-    """Writes VIDEO again with sound that fits what is seen. The picture is copied as it is."""
+    """Writes VIDEO again with sound that fits what is seen. The picture is copied as it is.
+
+    Of a folder, every video: what came of each stands in soundtracks.csv, and those that are done already are kept.
+    """
     with _sentences():
+        if video.is_dir():
+            _generate_all(video, out, seed=seed, overwrite=overwrite, models=models, params=params)
+            return
         from soundback.media import ffmpeg
 
         ffmpeg.probe(video)
@@ -67,6 +76,26 @@ def generate(
                 f"  {segment.category} ({segment.confidence:.0%} sure)"
             )
         typer.echo(f"{out} has sound now.")
+
+
+def _generate_all(folder: Path, out: Path, *, seed: int, overwrite: bool, models: Path, params: Path) -> None:
+    from soundback.soundtracks import TABLE, Generate, sound_folder
+
+    def load() -> Generate:
+        from soundback.soundtrack import Soundtrack
+
+        soundtrack = Soundtrack.load(models, params=load_params(params).soundtrack)
+        return partial(soundtrack.generate, seed=seed, overwrite=overwrite)
+
+    with show_progress("Watching and sounding") as progress:
+        outcomes = sound_folder(folder, out, load, overwrite=overwrite, progress=progress)
+    counts = Counter(each.status for each in outcomes)
+    typer.echo(", ".join(f"{n} {status}" for status, n in counts.items()) + f": {out / TABLE}")
+    for each in outcomes:
+        if each.reason:
+            typer.echo(f"{each.video}: {each.reason}", err=True)
+    if not set(counts) <= {"ok", "kept"}:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -2,7 +2,13 @@
 
 
 class SoundbackError(Exception):
-    """Says in one sentence what is wrong, where, what was expected and found, and what to do."""
+    """Says in one sentence what is wrong, where, what was expected and found, and what to do.
+
+    Attributes:
+      exit_status: of a program that ends with it.
+    """
+
+    exit_status = 1
 
 
 class ParamsError(SoundbackError):
@@ -19,6 +25,12 @@ class DataContractError(SoundbackError):
 
 class SourceError(SoundbackError):
     """A source of videos did not answer as it must."""
+
+
+class TransientError(SourceError):
+    """A source did not answer now, and may in a minute."""
+
+    exit_status = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class ModelError(SoundbackError):

@@ -17,6 +17,7 @@ def stage_process() -> Iterator[None]:
     try:
         yield
     except SoundbackError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)  # noqa: T201 (as `sys.exit` would, which then leaves no choice of the status)
+        sys.exit(error.exit_status)
     except KeyboardInterrupt:
         sys.exit(130)

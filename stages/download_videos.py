@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from soundback import schemas
 from soundback.doctor import checks
-from soundback.errors import DataContractError, SettingsError, SourceError
+from soundback.errors import DataContractError, SettingsError, SourceError, TransientError
 from soundback.outputs import check_case_kept
 from soundback.params import Curation, Download, Source, load_params
 from soundback.progress import show_progress
@@ -131,7 +131,7 @@ def _check_yield(outcomes: Mapping[str, Sequence[Clip]], params: Download) -> No
     statuses = [_status(clips) for clips in outcomes.values()]
     n_retryable = sum(status in schemas.RETRYABLE_STATUSES for status in statuses)
     if n_retryable > params.max_retryable_share * len(statuses):
-        raise SourceError(
+        raise TransientError(
             f"{_counts(outcomes)}. Network and rate limits may keep at most {params.max_retryable_share:.0%} of the "
             "videos away (download.max_retryable_share). What was fetched is kept: wait, or give cookies by "
             "SOUNDBACK_COOKIES, or update yt-dlp, and run again."

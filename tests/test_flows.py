@@ -1,5 +1,7 @@
 """The flow on toy pipelines of DVC's: one task per stage, told apart, stopped whole, one run at a time."""
 
+import base64
+import json
 import os
 import shutil
 import signal
@@ -12,13 +14,16 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from PIL import Image
 from prefect.artifacts import Artifact
 from prefect.settings import PREFECT_API_URL
 from prefect.states import State
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import PROJECT
-from flows.pipeline import LOCK, Graph, needed, one_run_at_a_time, pipeline, read_graph, trains
+from flows.graph import Graph, needed, read_graph, trains
+from flows.pipeline import dataset, pipeline, training
+from flows.workspace import LOCK, one_run_at_a_time
 from soundback.errors import SoundbackError
 from tests.processes import still_running
 
@@ -266,7 +271,139 @@ def test_the_graph_of_this_project_has_a_branch_per_label_and_ends_in_evaluate(
 
 def test_the_errors_of_the_flow_are_sentences_for_the_user() -> None:
     from flows.dvc_tasks import StageError
-    from flows.pipeline import BusyError
+    from flows.workspace import BusyError
 
     assert issubclass(StageError, SoundbackError)
     assert issubclass(BusyError, SoundbackError)
+
+
+def test_where_nothing_changed_dvc_is_asked_once_and_no_process_is_started(
+    server: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_stages(a=(WRITES, []), b=(WRITES, ["a"]), c=(WRITES, []))
+    run()
+    started: list[str] = []
+
+    def count(code: str, arguments: list[str], *_: object, **__: object) -> int:
+        started.append(arguments[-1])
+        return 0
+
+    monkeypatch.setattr("flows.dvc_tasks.run", count)
+    assert run()[0].message == "3 skipped"
+    assert not started
+    write_stages(a=(WRITES + " # more", []), b=(WRITES, ["a"]), c=(WRITES, []))
+    run()
+    assert sorted(started) == ["a", "b"]
+
+
+READS_PARAMS = (
+    "import pathlib, sys, yaml; said = yaml.safe_load(open('params.yaml'))['dataset']['videos_per_label'];"
+    "pathlib.Path(sys.argv[-1]).write_text(str(said))"
+)
+
+
+def git(*arguments: str) -> str:
+    identity = ["-c", "user.name=x", "-c", "user.email=x@y"]
+    return subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def make_repository() -> None:
+    """Has git hold the workspace, as `dvc exp save` asks."""
+    shutil.rmtree(".dvc")
+    git("init", "--quiet")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "all")
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_run_with_settings_of_its_own_is_recorded_and_the_files_are_put_back_unless_kept(
+    server: str, project: Path, keep: bool
+) -> None:
+    write_stages(a=(READS_PARAMS, []))
+    described = yaml.safe_load(Path("dvc.yaml").read_text())
+    described["stages"]["a"]["params"] = ["dataset.videos_per_label"]
+    Path("dvc.yaml").write_text(yaml.safe_dump(described))
+    make_repository()
+    run()
+    before = (Path("params.yaml").read_bytes(), Path("dvc.lock").read_bytes())
+    state, _ = run(videos_per_label=7, keep=keep)
+    assert state.is_completed()
+    assert Path("a").read_text() == "7"
+    assert ((Path("params.yaml").read_bytes(), Path("dvc.lock").read_bytes()) == before) != keep
+    references = git("for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
+    (recorded,) = [each for each in references if each.endswith(f"/{state_name(state)}")]
+    assert yaml.safe_load(git("show", f"{recorded}:params.yaml"))["dataset"]["videos_per_label"] == 7
+
+
+def state_name(state: State) -> str:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(state.state_details.flow_run_id).name
+
+
+def test_settings_that_cannot_be_fail_the_run_in_a_sentence_before_any_stage_starts(server: str, project: Path) -> None:
+    write_stages(a=(WRITES, []))
+    before = Path("params.yaml").read_bytes()
+    for wrong, words in (("dataset.videos=7", "cannot be applied to params.yaml"), ("dataset.seed=x", "dataset.seed")):
+        state, stages = run(settings=[wrong])
+        assert state.is_failed()
+        assert words in state.message
+        assert not stages
+        assert Path("params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(("status", "ends"), [(75, "Completed"), (1, "Failed")])
+def test_a_stage_that_may_succeed_in_a_minute_is_started_again_and_no_other(
+    server: str, project: Path, monkeypatch: pytest.MonkeyPatch, status: int, ends: str
+) -> None:
+    monkeypatch.setattr("flows.dvc_tasks.RETRY_S", (0.1,))
+    once = f"import os, sys; tried = os.path.exists('tried'); open('tried', 'a'); tried or sys.exit({status}); {WRITES}"
+    write_stages(list_videos=(once, []))
+    _, stages = run()
+    assert stages["list_videos"].name == ends
+
+
+def test_the_dataset_is_rebuilt_without_training_and_training_brings_the_dataset_along(
+    server: str, project: Path
+) -> None:
+    write_stages(list_videos=(WRITES, []), train_wavenet=(WRITES, ["list_videos"]), evaluate=(WRITES, []))
+    state = dataset(return_state=True)
+    assert set(_stage_states(state)) == {"list_videos"}
+    state = training(stages=["train_wavenet"], return_state=True)
+    assert {name: each.name for name, each in _stage_states(state).items()} == {
+        "list_videos": "Skipped",
+        "train_wavenet": "Completed",
+    }
+    assert set(_stage_states(training(return_state=True))) == {"list_videos", "train_wavenet", "evaluate"}
+
+
+def test_metrics_with_their_change_pictures_and_losses_are_artifacts(server: str, project: Path) -> None:
+    measures = (
+        "import json, pathlib, sys; pathlib.Path('data/metrics').mkdir(parents=True, exist_ok=True);"
+        "pathlib.Path('data/metrics/spotter.json').write_text(json.dumps({'f1': {'mean': %s}, 'n': 3, 'of': 'x'}));"
+        f"{WRITES}"
+    )
+    write_stages(train_spotter=(measures % 0.5, []))
+    picture = Path("data/plots/spotter/loudness.png")
+    picture.parent.mkdir(parents=True)
+    Image.new("L", (3, 2)).save(picture)
+    run()
+    write_stages(train_spotter=(measures % 0.75, []))
+    run()
+    metrics = Artifact.get("metrics")
+    assert metrics is not None
+    assert json.loads(metrics.data) == [
+        {"metric": "spotter.f1.mean", "now": 0.75, "last run": 0.5, "change": "+0.2500"},
+        {"metric": "spotter.n", "now": 3.0, "last run": 3.0, "change": "+0.0000"},
+    ]
+    shown = Artifact.get("spotter-loudness")
+    assert shown is not None
+    kind, _, content = shown.data.partition(",")
+    assert kind == "data:image/png;base64"
+    assert base64.b64decode(content) == picture.read_bytes()
+    losses = Artifact.get("dataset")
+    assert losses is not None
+    assert "| label | wanted | had | usable | lost | why |" in losses.data
+    assert "| Drum |" in losses.data

@@ -3,6 +3,7 @@
 import subprocess
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import av
@@ -102,11 +103,16 @@ def test_a_piece_is_what_the_ffmpeg_program_copies(tmp_path, name, start_s):
         assert np.array_equal(*[ffmpeg.read_waveform(path, sample_rate=8000) for path in (ours, theirs)])
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-@pytest.mark.parametrize("name", [*FILMS, *OPTIONS])
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        (name, suffix)
+        for name in [*FILMS, *OPTIONS]
+        for suffix in (".mp4", ".mkv")
+        if name != "silent.mp4" and (name, suffix) not in product(NOT_FOR_MP4, [".mp4"])
+    ],
+)
 def test_a_flash_and_its_click_stay_together_from_any_container_into_any(tmp_path, name, suffix):
-    if name == "silent.mp4" or (suffix == ".mp4" and name in NOT_FOR_MP4):
-        pytest.skip("there is nothing to compare")
     video = FILMS.get(name, SIX_SECONDS).write(tmp_path / f"film {name}", **OPTIONS.get(name, {}))
     out = tmp_path / f"cut{suffix}"
     cut(video, out, start_s=2.0, duration_s=1.5)  # from a picture on, at all these rates

@@ -71,9 +71,9 @@ def find_videos(folder: Path, base: Path, *, progress: Progress = no_progress) -
     """
     if not folder.is_dir():
         raise SourceError(f"There is no folder {folder}. Say the folder that holds one folder of videos per label.")
-    paths = sorted(path for path in folder.glob("*/*") if _is_video(path))
+    paths = sorted(path for path in folder.glob("*/*") if is_video(path))
     if not paths:
-        astray = next((path.name for path in sorted(folder.glob("*")) if _is_video(path)), None)
+        astray = next((path.name for path in sorted(folder.glob("*")) if is_video(path)), None)
         found = f"; {astray} lies in no label's folder" if astray else ""
         raise SourceError(f"{folder} holds no videos as {folder.name}/LABEL/NAME.mp4{found}.")
     if odd := [path for path in paths if _UNWRITABLE.search(str(path)) or not path.parent.name.strip()]:
@@ -179,7 +179,7 @@ def name_keys(labels: Iterable[str], known: Mapping[str, str]) -> dict[str, str]
     kept = {label: key for key, label in known.items()}
     named: dict[str, str] = {}
     for label in sorted(set(labels), key=lambda label: (label not in kept, label)):
-        key = stem = kept.get(label) or _key(label)
+        key = stem = kept.get(label) or key_of(label)
         number = 1
         while key in named:
             number += 1
@@ -200,7 +200,8 @@ def _with_what_was_said(row: Row, old: Row) -> Row:
     return replace(row, split=old.split, given_id=old.given_id if old.sha256 in ("", row.sha256) else "")
 
 
-def _is_video(path: Path) -> bool:
+def is_video(path: Path) -> bool:
+    """Whether a file's name is a video's; hidden ones are not meant."""
     hidden = path.name.startswith(".") or path.parent.name.startswith(".")
     return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
 
@@ -219,7 +220,8 @@ def _grandparent(path: Path) -> Path:
     return _absolute(path).parent.parent
 
 
-def _key(label: str) -> str:
+def key_of(label: str) -> str:
+    """The folder name of a label: what params.yaml and DVC take as it is."""
     key = slugify(label, max_length=MAX_KEY_LENGTH)
     # YAML takes `on` for a truth and 1e3 for a number.
     plain = key[:1].isalpha() and yaml.safe_load(key) == key

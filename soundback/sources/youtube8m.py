@@ -24,7 +24,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, IncompleteRead, ProtocolError
 from urllib3.util import Retry
 
-from soundback.errors import SourceError
+from soundback.errors import SourceError, TransientError
 from soundback.lifetime import interrupts_stay_here
 from soundback.params import DemoSource, YouTube8MSource
 from soundback.progress import Progress, no_progress
@@ -242,7 +242,7 @@ def _youtube_id(session: requests.Session, own_id: str, endpoints: Endpoints) ->
     if status in (403, 404, 410) or "AccessDenied" in body:
         raise _Gone(f"HTTP {status}: {_MARKUP.sub(' ', body)}")
     if status != 200:
-        raise SourceError(f"The id map at {endpoints.id_map} answered HTTP {status}. Run again later.")
+        raise TransientError(f"The id map at {endpoints.id_map} answered HTTP {status}. Run again later.")
     match _parse_jsonp(body, callback="i"):
         case [str(answered), str(video_id)] if answered == own_id and _VIDEO_ID.fullmatch(video_id):
             return video_id
@@ -293,7 +293,7 @@ def _read(session: requests.Session, address: str, *, what: str) -> str:
     if status != 200:
         passing = status == 429 or status >= 500
         advice = "Run again later." if passing else "Check `source` in params.yaml."
-        raise SourceError(f"The {what} at {address} answered HTTP {status}. {advice}")
+        raise (TransientError if passing else SourceError)(f"The {what} at {address} answered HTTP {status}. {advice}")
     return body
 
 
@@ -306,8 +306,8 @@ def _get(session: requests.Session, address: str, *, what: str, attempts: int = 
         if cut_short and attempts > 1:
             return _get(session, address, what=what, attempts=attempts - 1)
         if cut_short:
-            raise SourceError(f"The {what} at {address} breaks off before its end. Run again later.") from error
-        raise SourceError(
+            raise TransientError(f"The {what} at {address} breaks off before its end. Run again later.") from error
+        raise TransientError(
             f"The {what} at {address} does not answer ({_root_cause(error)}). "
             "Check the network, or `source` in params.yaml, and run again."
         ) from error

@@ -1,0 +1,47 @@
+"""Soundtracks for a folder of videos, as a Prefect flow: it only reads models, so it runs beside everything else."""
+
+import csv
+from pathlib import Path
+from typing import Annotated
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from flows import runs
+from flows.programs import begin, run, stop_all
+from flows.told import Told
+from soundback.lifetime import die_with_parent
+
+SOUNDBACK = "from soundback.cli import app; app()"
+TABLE = "soundtracks.csv"
+
+
+@flow(name="soundtrack")
+def soundtrack(
+    folder: Annotated[str, Field(description="The folder of videos, on the machine of the worker.")],
+    out: Annotated[
+        str, Field(description="Where they go with sound, and soundtracks.csv with what came of each; made if missing.")
+    ],
+    seed: Annotated[int, Field(ge=0, description="Another seed, another take.")] = 0,
+    overwrite: Annotated[bool, Field(description="Make those anew that are there already.")] = False,
+    models: Annotated[str, Field(description="The folder of the trained models.")] = "data/models",
+) -> State[None]:
+    """Gives every video of a folder its sound back; one that fails does not keep the others from it."""
+    if runs.is_deployed():
+        die_with_parent()
+    begin()
+    told = Told("soundtrack", get_run_logger())
+    arguments = ["generate", folder, "--out", out, "--seed", str(seed), "--models", models]
+    try:
+        status = run(SOUNDBACK, [*arguments, *(["--overwrite"] if overwrite else [])], told, settings={})
+    except BaseException:  # Cancelled or interrupted.
+        stop_all()
+        raise
+    table = Path(out) / TABLE
+    if table.is_file():
+        with table.open(newline="", encoding="utf-8") as file:
+            create_table_artifact(list(csv.DictReader(file)), key="soundtracks", description=f"What came of {folder}")
+    return Completed(message=told.last_words()) if status == 0 else Failed(message=told.last_words())

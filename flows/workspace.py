@@ -1,0 +1,194 @@
+"""A run's hold on the workspace: one at a time, and what it changes for itself is put back however it ends."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from io import TextIOWrapper
+from pathlib import Path
+
+from flows import PROJECT
+from soundback.errors import ParamsError, SoundbackError
+from soundback.outputs import whole_file, whole_folder
+
+LOCK = Path(".dvc/tmp/flow.lock")
+SAVED = Path(".dvc/tmp/flow-saved")
+CHANGED = (Path("params.yaml"), Path("dvc.lock"))
+TRAINING_SLOT = Path(tempfile.gettempdir()) / "soundback-training.lock"
+LOOK_AGAIN_S = 0.5
+
+
+class BusyError(SoundbackError):
+    """Another run holds the workspace."""
+
+
+@contextmanager
+def one_run_at_a_time(
+    run: str = "a run", identity: str = "", *, hold: Callable[[str], None] | None = None
+) -> Iterator[str]:
+    """Holds the workspace for this run; the system frees it however the run ends.
+
+    What the last run changed for itself is put back first, if it was killed before it could.
+
+    Args:
+      run: what to call this run in a sentence.
+      identity: Prefect's id of it; "" without one.
+      hold: told once, in a sentence, which run to wait for; without it, nobody waits.
+
+    Yields:
+      The identity of the run that held the workspace last if that was killed, else "".
+
+    Raises:
+      BusyError: naming the run that holds it.
+    """
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("a+", encoding="utf-8") as lock:
+        _wait_for(lock, hold)
+        # A run that ends, however badly, says nothing more of itself; one that is killed cannot take its words back.
+        _, _, killed = _read(lock).partition("\n")
+        _write(lock, f"{run} (process {os.getpid()}, started {datetime.now():%Y-%m-%d %H:%M:%S})\n{identity}")
+        try:
+            _put_back()
+            yield killed
+        finally:
+            _write(lock, "")
+
+
+@contextmanager
+def settings_of_this_run(overrides: Sequence[str], *, keep: bool) -> Iterator[None]:
+    """Has params.yaml say what this run wants; afterwards it and dvc.lock are as they were.
+
+    Also if the run is killed: then another process puts them back, or at the latest the next run. Call it while holding
+    the workspace.
+
+    Args:
+      overrides: in DVC's syntax, as after `dvc exp run --set-param`, e.g. "dataset.videos_per_label=50".
+      keep: leave both files as the run left them if it ends well.
+
+    Raises:
+      ParamsError: if DVC cannot read an override, or params.yaml has no such setting.
+    """
+    if not overrides:
+        yield
+        return
+    with whole_folder(SAVED) as folder:
+        for path in CHANGED:
+            if path.exists():
+                shutil.copy2(path, folder / path.name)
+    with _putting_back_if_killed():
+        try:
+            _apply(overrides)
+            yield
+        except BaseException:
+            _put_back()
+            raise
+        if keep:
+            shutil.rmtree(SAVED)
+        else:
+            _put_back()
+
+
+@contextmanager
+def training_slot(hold: Callable[[str], None], pause: Callable[[], None]) -> Iterator[None]:
+    """Holds the one slot that stages which train share on a machine, whatever workspace they belong to.
+
+    Args:
+      hold: told once, in a sentence, if another training has it.
+      pause: called between one look and the next; gives up by raising.
+    """
+    with suppress(FileExistsError, PermissionError):
+        TRAINING_SLOT.touch(exist_ok=False)
+    with TRAINING_SLOT.open(encoding="utf-8") as slot:
+        if not _take(slot):
+            hold("Another workspace on this machine trains; waiting until it has ended.")
+            while not _take(slot):
+                pause()
+        yield
+
+
+def _apply(overrides: Sequence[str]) -> None:
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides
+
+    try:
+        apply_overrides("params.yaml", list(overrides))
+    except DvcException as error:
+        why = " ".join(str(error.__cause__ or error).split())
+        raise ParamsError(f"{', '.join(overrides)} cannot be applied to params.yaml: {why}") from error
+
+
+def _put_back() -> None:
+    if not SAVED.is_dir():
+        return
+    for path in CHANGED:
+        saved = SAVED / path.name
+        if not saved.exists():
+            path.unlink(missing_ok=True)
+            continue
+        with whole_file(path) as partial:
+            shutil.copy2(saved, partial)
+    shutil.rmtree(SAVED)
+
+
+@contextmanager
+def _putting_back_if_killed() -> Iterator[None]:
+    """Has another process look after what is to be put back; it ends with the block."""
+    # In a session of its own: what is sent to the run and its children is not meant for it.
+    command = [sys.executable, "-m", "flows.workspace"]
+    paths = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True):
+        yield
+
+
+def _wait_for(lock: TextIOWrapper, hold: Callable[[str], None] | None) -> None:
+    if _take(lock):
+        return
+    holder, _, _ = _read(lock).partition("\n")
+    said = f"Another run is at work in {Path.cwd()}: {holder}."
+    if hold is None:
+        raise BusyError(f"{said} Wait for it, or cancel it.")
+    hold(f"{said} This one begins when that has ended.")
+    while not _take(lock):
+        time.sleep(LOOK_AGAIN_S)
+
+
+def _take(lock: TextIOWrapper) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(lock: TextIOWrapper) -> str:
+    lock.seek(0)
+    return lock.read().strip()
+
+
+def _write(lock: TextIOWrapper, words: str) -> None:
+    lock.truncate(0)
+    lock.write(words)
+    lock.flush()
+
+
+def main() -> None:
+    """Waits until the process that started this one has ended, and puts back what it left changed."""
+    sys.stdin.read()
+    with LOCK.open("a+", encoding="utf-8") as lock:
+        # A process that is killed lets go of one thing after the other. Whoever else takes the lock puts back as well.
+        while SAVED.is_dir():
+            if _take(lock):
+                _put_back()
+            else:
+                time.sleep(LOOK_AGAIN_S / 10)
+
+
+if __name__ == "__main__":
+    main()

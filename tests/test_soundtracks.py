@@ -1,0 +1,92 @@
+"""Soundtracks for folders: every video has its row, and none is lost to another's failure."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from soundback.errors import MediaError, SoundbackError
+from soundback.soundtracks import TABLE, Outcome, sound_folder
+from tests.synthetic import Film
+
+
+class Recorder:
+    """Stands for the models: copies, notes what it was asked, and fails where it is told to."""
+
+    def __init__(self) -> None:
+        self.loaded = 0
+        self.asked: list[str] = []
+        self.fails = ""
+
+    def load(self):
+        self.loaded += 1
+        return self
+
+    def __call__(self, video: Path, out: Path, *, progress) -> None:
+        self.asked.append(video.name)
+        progress(1, 2)
+        if video.name == self.fails:
+            raise MediaError("corrupt", f"{video.name} breaks off.")
+        shutil.copy(video, out)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    videos = tmp_path / "silent"
+    videos.mkdir()
+    for name in ("a.mp4", "b.avi", "c.mp4"):
+        Film(has_sound=False).write(videos / name)
+    (videos / "broken.mp4").write_bytes(b"no video" * 100)
+    (videos / "notes.txt").write_text("no video")
+    return videos
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / TABLE).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_video_of_a_folder_has_its_row_and_what_fails_stops_no_other(tmp_path, folder):
+    models, out = Recorder(), tmp_path / "sounding"
+    models.fails = "b.avi"
+    done: list[tuple[int, int]] = []
+    outcomes = sound_folder(folder, out, models.load, overwrite=False, progress=lambda *each: done.append(each))
+    assert [(each.video, each.status, each.out) for each in outcomes] == [
+        ("a.mp4", "ok", "a.mp4"),
+        ("b.avi", "corrupt", ""),
+        ("broken.mp4", "not_media", ""),
+        ("c.mp4", "ok", "c.mp4"),
+    ]
+    assert [Outcome(**row) for row in rows_of(out)] == outcomes
+    assert "breaks off" in outcomes[1].reason
+    assert sorted(path.name for path in out.iterdir()) == ["a.mp4", "c.mp4", TABLE]
+    assert (models.asked, models.loaded) == (["a.mp4", "b.avi", "c.mp4"], 1)
+    assert done == sorted(done)
+    assert done[-1][0] == done[-1][1]
+
+
+def test_what_is_done_is_kept_and_only_the_rest_is_done_the_next_time(tmp_path, folder):
+    models, out = Recorder(), tmp_path / "sounding"
+    models.fails = "b.avi"
+    sound_folder(folder, out, models.load, overwrite=False)
+    models = Recorder()
+    sound_folder(folder, out, models.load, overwrite=False)
+    assert models.asked == ["b.avi"]
+    assert [row["status"] for row in rows_of(out)] == ["kept", "ok", "not_media", "kept"]
+    assert (out / "b.avi.mkv").is_file()
+    (folder / "broken.mp4").unlink()
+    models = Recorder()
+    sound_folder(folder, out, models.load, overwrite=False)
+    assert models.loaded == 0, "with nothing to do, no model is loaded"
+    sound_folder(folder, out, models.load, overwrite=True)
+    assert models.asked == ["a.mp4", "b.avi", "c.mp4"]
+
+
+def test_a_folder_without_videos_and_the_folder_itself_are_refused(tmp_path, folder):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SoundbackError, match="no video in"):
+        sound_folder(tmp_path / "empty", tmp_path / "out", Recorder().load, overwrite=False)
+    with pytest.raises(SoundbackError, match="another folder"):
+        sound_folder(folder, folder / ".." / "silent", Recorder().load, overwrite=True)
+    assert not (folder / TABLE).exists()
