@@ -1,5 +1,6 @@
 """dvc.yaml as a graph: what depends on what, which part of it is wanted, and what is up to date."""
 
+from collections.abc import Sequence
 from graphlib import TopologicalSorter
 
 from dvc.exceptions import DvcException
@@ -21,7 +22,7 @@ def read_graph() -> Graph:
         return {stage.addressing: {upstream.addressing for upstream in graph.successors(stage)} for stage in ours}
 
 
-def choose(graph: Graph, names: list[str] | None) -> set[str]:
+def choose(graph: Graph, names: Sequence[str]) -> set[str]:
     """Finds the stages that the names stand for.
 
     Raises:

@@ -6,7 +6,7 @@
 import argparse
 import queue
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -39,76 +39,52 @@ from soundback.params import load_params
 
 AT_ONCE = 2
 
-Labels = Annotated[
-    list[str] | None,
-    Field(
-        description="Labels of the vocabulary, by name or MID, instead of those in params.yaml; two at least. Empty: "
-        "those in params.yaml."
-    ),
-]
-VideosPerLabel = Annotated[int | None, Field(ge=1, description="Videos of each label. Empty: as params.yaml says.")]
-Settings = Annotated[
-    list[str] | None,
-    Field(
-        description="Other settings of params.yaml, one per line, in DVC's override syntax: frames.fit=pad, "
-        "wavenet.cycles=3."
-    ),
-]
-Keep = Annotated[
-    bool,
-    Field(
-        description="Leave params.yaml and dvc.lock as this run sets them. Otherwise they are put back at its end; "
-        "`dvc exp apply` with the run's name has them again."
-    ),
-]
-ExecutorName = Annotated[
-    Literal["processes", "threads", "dask"] | None,
-    Field(description="What work on single videos runs on. Empty: as SOUNDBACK_EXECUTOR says, or processes."),
-]
-DaskAddress = Annotated[
-    str | None, Field(description="The scheduler of a Dask cluster that sees this folder, tcp://HOST:8786.")
-]
-Stages = Annotated[
-    list[str] | None,
-    Field(
-        description="Stages to bring up to date, with all that they depend on, e.g. evaluate or extract_audio@drum; a "
-        "name without @ stands for all its labels. Empty: every stage of this flow."
-    ),
-]
-Force = Annotated[
-    bool, Field(description="Run the chosen stages even if nothing changed; what they depend on runs if it did.")
-]
+ExecutorName = Literal["as set", "processes", "threads", "dask"]
+
+# Prefect makes a run's form of the types, the defaults and the docstrings; of what may be None it would ask the type.
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the form of a run says."""
+    """What the form of a run says, in the words of `pipeline`."""
 
-    labels: list[str] | None = None
-    videos_per_label: int | None = None
-    settings: list[str] | None = None
+    labels: Sequence[str] = ()
+    videos_per_label: int = 0
+    settings: Sequence[str] = ()
     keep: bool = False
-    executor: str | None = None
-    dask_address: str | None = None
-    stages: list[str] | None = None
+    executor: ExecutorName = "as set"
+    dask_address: str = ""
+    stages: Sequence[str] = ()
     force: bool = False
 
 
 @flow(name="pipeline", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))  # type: ignore[arg-type]
 def pipeline(
-    labels: Labels = None,
-    videos_per_label: VideosPerLabel = None,
-    settings: Settings = None,
-    keep: Keep = False,
-    executor: ExecutorName = None,
-    dask_address: DaskAddress = None,
-    stages: Stages = None,
-    force: Force = False,
+    labels: list[str] = [],  # noqa: B006 (nobody changes it)
+    videos_per_label: Annotated[int, Field(ge=0)] = 0,
+    settings: list[str] = [],  # noqa: B006
+    keep: bool = False,
+    executor: ExecutorName = "as set",
+    dask_address: str = "",
+    stages: list[str] = [],  # noqa: B006
+    force: bool = False,
 ) -> State[None]:
     """Brings the dataset, the models and the report up to date with params.yaml, this form and the code.
 
     Stages that do not depend on each other run side by side, except that only one trains at a time. When one fails,
     those that depend on it are not started, the others go on, and the run fails at the end.
+
+    Args:
+      labels: Labels of the vocabulary, by name or MID, at least two. Empty: those in params.yaml.
+      videos_per_label: How many videos of each label. 0: as params.yaml says.
+      settings: Other settings of params.yaml in DVC's override syntax, e.g. frames.fit=pad or wavenet.cycles=3.
+      keep: Leave params.yaml and dvc.lock as this run sets them. Else they are put back at its end, and
+        `dvc exp apply` with the run's name has them again.
+      executor: What work on single videos runs on. As set: as SOUNDBACK_EXECUTOR says, or processes.
+      dask_address: The scheduler of a Dask cluster that sees this folder, tcp://HOST:8786. Empty: as set.
+      stages: Stages to bring up to date, with all that they depend on, e.g. evaluate or extract_audio@drum; a name
+        without @ stands for all its labels. Empty: all.
+      force: Run the chosen stages even if nothing changed. What they depend on runs if it did.
     """
     wishes = Wishes(labels, videos_per_label, settings, keep, executor, dask_address, stages, force)
     return _rebuild(wishes, lambda stage: True)
@@ -116,18 +92,30 @@ def pipeline(
 
 @flow(name="dataset", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))  # type: ignore[arg-type]
 def dataset(
-    labels: Labels = None,
-    videos_per_label: VideosPerLabel = None,
-    settings: Settings = None,
-    keep: Keep = False,
-    executor: ExecutorName = None,
-    dask_address: DaskAddress = None,
-    stages: Stages = None,
-    force: Force = False,
+    labels: list[str] = [],  # noqa: B006
+    videos_per_label: Annotated[int, Field(ge=0)] = 0,
+    settings: list[str] = [],  # noqa: B006
+    keep: bool = False,
+    executor: ExecutorName = "as set",
+    dask_address: str = "",
+    stages: list[str] = [],  # noqa: B006
+    force: bool = False,
 ) -> State[None]:
     """Rebuilds the dataset: lists, downloads, extracts sound and frames, finds duplicates. Nothing is trained.
 
     What is there and fits stays; failed downloads that may work another time are asked for again.
+
+    Args:
+      labels: Labels of the vocabulary, by name or MID, at least two. Empty: those in params.yaml.
+      videos_per_label: How many videos of each label. 0: as params.yaml says.
+      settings: Other settings of params.yaml in DVC's override syntax, e.g. frames.fit=pad or download.clip_s=8.
+      keep: Leave params.yaml and dvc.lock as this run sets them. Else they are put back at its end, and
+        `dvc exp apply` with the run's name has them again.
+      executor: What work on single videos runs on. As set: as SOUNDBACK_EXECUTOR says, or processes.
+      dask_address: The scheduler of a Dask cluster that sees this folder, tcp://HOST:8786. Empty: as set.
+      stages: Stages to bring up to date, with all that they depend on, e.g. extract_audio@drum; a name without @ stands
+        for all its labels. Empty: all that make the dataset.
+      force: Run the chosen stages even if nothing changed. What they depend on runs if it did.
     """
     wishes = Wishes(labels, videos_per_label, settings, keep, executor, dask_address, stages, force)
     return _rebuild(wishes, lambda stage: not trains(stage))
@@ -135,12 +123,20 @@ def dataset(
 
 @flow(name="training", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))  # type: ignore[arg-type]
 def training(
-    settings: Settings = None,
-    keep: Keep = False,
-    stages: Stages = None,
-    force: Force = False,
+    settings: list[str] = [],  # noqa: B006
+    keep: bool = False,
+    stages: list[str] = [],  # noqa: B006
+    force: bool = False,
 ) -> State[None]:
-    """Trains and evaluates on the dataset; where that is not up to date, it is rebuilt first."""
+    """Trains and evaluates on the dataset; where that is not up to date, it is rebuilt first.
+
+    Args:
+      settings: Settings of params.yaml in DVC's override syntax, e.g. wavenet.cycles=3.
+      keep: Leave params.yaml and dvc.lock as this run sets them. Else they are put back at its end, and
+        `dvc exp apply` with the run's name has them again.
+      stages: Stages to bring up to date, with all that they depend on, e.g. train_wavenet. Empty: all that train.
+      force: Run the chosen stages even if nothing changed. What they depend on runs if it did.
+    """
     return _rebuild(Wishes(settings=settings, keep=keep, stages=stages, force=force), trains)
 
 
@@ -148,7 +144,7 @@ def _rebuild(wishes: Wishes, belongs: Callable[[str], bool]) -> State[None]:
     try:
         environment = environment_for(wishes.executor, wishes.dask_address)
         with _workspace():
-            overrides = overrides_for(wishes.labels, wishes.videos_per_label, wishes.settings or [])
+            overrides = overrides_for(wishes.labels, wishes.videos_per_label, wishes.settings)
             with settings_of_this_run(overrides, keep=wishes.keep):
                 # Wrong settings are refused here, before any work starts.
                 prune(Path("data"), load_params().labels)
@@ -295,7 +291,7 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="run the named stages even if nothing changed")
     arguments = parser.parse_args()
     try:
-        state = pipeline(stages=arguments.stages or None, force=arguments.force, return_state=True)
+        state = pipeline(stages=arguments.stages, force=arguments.force, return_state=True)
     except KeyboardInterrupt:
         sys.exit("Stopped; the next run goes on from there.")
     if not state.is_completed():

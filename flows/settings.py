@@ -9,7 +9,7 @@ from soundback.settings import load_settings
 from soundback.sources.clip_folder import key_of
 
 
-def overrides_for(labels: Sequence[str] | None, videos_per_label: int | None, settings: Sequence[str]) -> list[str]:
+def overrides_for(labels: Sequence[str], videos_per_label: int, settings: Sequence[str]) -> list[str]:
     """Puts the fields of a form into DVC's override syntax.
 
     Args:
@@ -17,7 +17,7 @@ def overrides_for(labels: Sequence[str] | None, videos_per_label: int | None, se
       videos_per_label: None: as there.
       settings: overrides as they are, e.g. "frames.fit=pad".
     """
-    overrides = [] if videos_per_label is None else [f"dataset.videos_per_label={videos_per_label}"]
+    overrides = [f"dataset.videos_per_label={videos_per_label}"] if videos_per_label else []
     if labels:
         known = load_params().labels
         wanted = {_folder_of(label, known): label for label in labels}
@@ -26,15 +26,19 @@ def overrides_for(labels: Sequence[str] | None, videos_per_label: int | None, se
     return [*overrides, *settings]
 
 
-def environment_for(executor: str | None, dask_address: str | None) -> dict[str, str]:
+def environment_for(executor: str, dask_address: str) -> dict[str, str]:
     """How stages are to run, for their environment.
+
+    Args:
+      executor: as SOUNDBACK_EXECUTOR takes it, or "as set".
+      dask_address: tcp://HOST:PORT; "" as set.
 
     Raises:
       SettingsError: if a Dask cluster is asked for, and there is no address of one.
     """
     if executor == "dask" and not (dask_address or load_settings().dask_address):
         raise SettingsError("A Dask cluster needs the address of its scheduler: dask_address, tcp://HOST:8786.")
-    said = {"SOUNDBACK_EXECUTOR": executor, "SOUNDBACK_DASK_ADDRESS": dask_address}
+    said = {"SOUNDBACK_EXECUTOR": "" if executor == "as set" else executor, "SOUNDBACK_DASK_ADDRESS": dask_address}
     return {name: value for name, value in said.items() if value}
 
 

@@ -21,15 +21,21 @@ TABLE = "soundtracks.csv"
 
 @flow(name="soundtrack")
 def soundtrack(
-    folder: Annotated[str, Field(description="The folder of videos, on the machine of the worker.")],
-    out: Annotated[
-        str, Field(description="Where they go with sound, and soundtracks.csv with what came of each; made if missing.")
-    ],
-    seed: Annotated[int, Field(ge=0, description="Another seed, another take.")] = 0,
-    overwrite: Annotated[bool, Field(description="Make those anew that are there already.")] = False,
-    models: Annotated[str, Field(description="The folder of the trained models.")] = "data/models",
+    folder: str,
+    out: str,
+    seed: Annotated[int, Field(ge=0)] = 0,
+    overwrite: bool = False,
+    models: str = "data/models",
 ) -> State[None]:
-    """Gives every video of a folder its sound back; one that fails does not keep the others from it."""
+    """Gives every video of a folder its sound back; one that fails does not keep the others from it.
+
+    Args:
+      folder: The folder of videos, on the machine of the worker.
+      out: Where they go with sound, and soundtracks.csv with what came of each. Made if missing.
+      seed: Another seed, another take.
+      overwrite: Make those anew that are there already.
+      models: The folder of the trained models.
+    """
     if runs.is_deployed():
         die_with_parent()
     begin()

@@ -191,6 +191,24 @@ def attrition(
 
 
 @app.command()
+def verify() -> None:
+    """Says whether data/ is what dvc.lock says, byte by byte; and of each video that is not, what is wrong with it."""
+    with _sentences():
+        from rich.console import Console
+
+        from soundback import verifying
+
+        differences = verifying.verify()
+        if not differences:
+            typer.echo("All that is in data/ is what dvc.lock says.")
+            return
+        Console().print(verifying.as_table(differences))
+        counts = Counter(each.kind for each in differences)
+        typer.echo(", ".join(f"{n} {kind}" for kind, n in counts.items()), err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
 def prune(
     data: Annotated[Path, typer.Option(help="The folder of what DVC makes.")] = Path("data"),
     params: ParamsFile = Path("params.yaml"),

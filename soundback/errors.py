@@ -2,13 +2,7 @@
 
 
 class SoundbackError(Exception):
-    """Says in one sentence what is wrong, where, what was expected and found, and what to do.
-
-    Attributes:
-      exit_status: of a program that ends with it.
-    """
-
-    exit_status = 1
+    """Says in one sentence what is wrong, where, what was expected and found, and what to do."""
 
 
 class ParamsError(SoundbackError):
@@ -28,7 +22,11 @@ class SourceError(SoundbackError):
 
 
 class TransientError(SourceError):
-    """A source did not answer now, and may in a minute."""
+    """A source did not answer now, and may in a minute.
+
+    Attributes:
+      exit_status: of a stage that ends with it.
+    """
 
     exit_status = 75  # EX_TEMPFAIL of sysexits.h
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from soundback.errors import SoundbackError
+from soundback.errors import SoundbackError, TransientError
 from soundback.lifetime import die_with_parent
 
 
@@ -16,8 +16,10 @@ def stage_process() -> Iterator[None]:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         yield
-    except SoundbackError as error:
-        print(error, file=sys.stderr)  # noqa: T201 (as `sys.exit` would, which then leaves no choice of the status)
+    except TransientError as error:
+        print(error, file=sys.stderr)  # noqa: T201 (as `sys.exit` does, which then leaves no choice of the status)
         sys.exit(error.exit_status)
+    except SoundbackError as error:
+        sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -15,14 +15,17 @@ import psutil
 import pytest
 import yaml
 from PIL import Image
+from prefect import Flow
 from prefect.artifacts import Artifact
 from prefect.settings import PREFECT_API_URL
 from prefect.states import State
 from prefect.testing.utilities import prefect_test_harness
+from prefect.utilities.callables import parameter_schema
 
 from flows import PROJECT
 from flows.graph import Graph, needed, read_graph, trains
 from flows.pipeline import dataset, pipeline, training
+from flows.soundtrack import soundtrack
 from flows.workspace import LOCK, one_run_at_a_time
 from soundback.errors import SoundbackError
 from tests.processes import still_running
@@ -407,3 +410,12 @@ def test_metrics_with_their_change_pictures_and_losses_are_artifacts(server: str
     assert losses is not None
     assert "| label | wanted | had | usable | lost | why |" in losses.data
     assert "| Drum |" in losses.data
+
+
+@pytest.mark.parametrize("form", [pipeline, dataset, training, soundtrack], ids=lambda form: form.name)
+def test_every_field_of_a_form_says_what_it_is_for(form: Flow) -> None:
+    fields = parameter_schema(form.fn).properties
+    assert fields
+    unsaid = [name for name, field in fields.items() if not field.get("description") or "anyOf" in field]
+    assert not unsaid
+    assert form.description

@@ -187,16 +187,16 @@ def test_the_labels_of_a_form_become_those_of_the_params(labels):
 
 
 def test_an_empty_form_overrides_nothing():
-    assert overrides_for(None, None, []) == []
+    assert overrides_for([], 0, []) == []
 
 
 def test_a_dask_cluster_without_an_address_is_refused():
     from flows.settings import environment_for
 
     with pytest.raises(SettingsError, match="dask_address"):
-        environment_for("dask", None)
+        environment_for("dask", "")
     assert environment_for("dask", "tcp://here:8786") == {
         "SOUNDBACK_EXECUTOR": "dask",
         "SOUNDBACK_DASK_ADDRESS": "tcp://here:8786",
     }
-    assert environment_for(None, None) == {}
+    assert environment_for("as set", "") == {}
