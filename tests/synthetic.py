@@ -23,6 +23,9 @@ CODECS = {
     ".ts": ("libx264", "aac"),
     ".avi": ("mjpeg", "pcm_s16le"),  # the delay of MP3 in AVI is written nowhere
     ".webm": ("libvpx", "libopus"),
+    ".flv": ("libx264", "aac"),
+    ".mpg": ("mpeg2video", "mp2"),
+    ".ogv": ("libtheora", "libvorbis"),
     ".gif": ("gif", ""),
 }
 
@@ -85,7 +88,7 @@ class Film:
             options["fps_mode"] = "vfr"
         if self.has_sound:
             options["c:a"] = audio_codec
-        if suffix == ".ts":
+        if suffix in (".ts", ".mpg"):
             options |= {"muxdelay": 0, "muxpreload": 0}
         if video_codec == "libx264":
             options |= {"preset": "ultrafast", "g": 10}

@@ -1,5 +1,7 @@
 """What files say of themselves, and which are refused."""
 
+from pathlib import Path
+
 import av
 import ffmpeg as graphs
 import numpy as np
@@ -96,3 +98,21 @@ def test_shown_size_counts_oblong_pixels(tmp_path):
     ffmpeg.run(graphs.input(str(film)).output(str(tmp_path / "wide.mp4"), c="copy", aspect="2:1"))
     probe = ffmpeg.probe(tmp_path / "wide.mp4")
     assert (probe.width, probe.height) == (96, 48)
+
+
+def film_in_an_unknown_codec(path: Path, track: bytes) -> Path:
+    Film().write(path)
+    path.write_bytes(path.read_bytes().replace(track, track[:-3] + b"XYZ"))
+    return path
+
+
+def test_pictures_in_a_codec_that_nobody_knows_are_refused(tmp_path):
+    path = film_in_an_unknown_codec(tmp_path / "film.mkv", b"V_MPEG4/ISO/AVC")
+    with pytest.raises(MediaError, match=r"pictures of film\.mkv are in a codec") as caught:
+        ffmpeg.probe(path)
+    assert caught.value.status == "corrupt"
+
+
+def test_sound_in_a_codec_that_nobody_knows_keeps_no_pictures_back(tmp_path):
+    probe = ffmpeg.probe(film_in_an_unknown_codec(tmp_path / "film.mkv", b"A_AAC"))
+    assert (probe.has_audio, probe.audio_codec, probe.audio_sample_rate) == (True, None, None)

@@ -18,81 +18,12 @@ from soundback.media import ffmpeg
 from soundback.media.audio import write_wav
 from tests.processes import still_running
 from tests.synthetic import BRIGHT, DARK, Film, clicks, tone
-
-RATE, HOP = 25, 320
-SAMPLE_RATE = RATE * HOP
-
-
-def all_frames(path: Path, *, size: int = 16, fit: str = "stretch", frame_rate: int = RATE) -> np.ndarray:
-    return np.concatenate(list(ffmpeg.read_frames(path, frame_rate=frame_rate, size=size, fit=fit)))
-
-
-def flash_frames(path: Path) -> list[int]:
-    """Frames in which a flash begins."""
-    bright = all_frames(path).mean(axis=(1, 2)) > (DARK + BRIGHT) / 2
-    return list(np.flatnonzero(np.diff(bright.astype(int), prepend=0) == 1))
-
-
-def click_frames(path: Path) -> list[int]:
-    """Frames in which most of a click's energy lies."""
-    waveform = ffmpeg.read_waveform(path, sample_rate=SAMPLE_RATE)
-    energy = np.square(waveform[: len(waveform) // HOP * HOP]).reshape(-1, HOP).sum(axis=1)
-    return list(np.flatnonzero(energy > 0.3 * energy.max()))
+from tests.timing import HOP, RATE, SAMPLE_RATE, all_frames, click_frames, flash_frames
 
 
 def video_packets(path: Path) -> list[bytes]:
     with av.open(str(path)) as container:
         return [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts"])
-def test_flash_and_click_meet_in_one_frame_in_every_container(tmp_path, suffix):
-    path = Film(events_s=(0.52, 1.2)).write(tmp_path / f"film{suffix}")
-    assert flash_frames(path) == click_frames(path) == [13, 30]
-
-
-@pytest.mark.parametrize("rate", ["12", "16", "24", "25", "30", "30000/1001", "60"])
-def test_flash_and_click_meet_in_one_frame_at_every_source_rate(tmp_path, rate):
-    numerator, _, denominator = rate.partition("/")
-    event = 11 / (int(numerator) / int(denominator or 1))  # on a picture of the source
-    path = Film(frame_rate=rate, events_s=(event,)).write(tmp_path / "film.mp4")
-    assert flash_frames(path) == click_frames(path) == [int(event * RATE + 1e-6)]
-
-
-@pytest.mark.parametrize(
-    "film",
-    [
-        Film(frame_rate="100", keep=(0, 1, 9, 40, 41, 73, 77, 110, 150, 199), events_s=(0.73,), flash_s=0.3),
-        Film(sound_late_s=0.37),
-        Film(picture_late_s=0.32),
-        Film(sound_late_s=0.2, picture_late_s=0.52),
-    ],
-    ids=["variable frame rate", "late sound", "late picture", "both late"],
-)
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
-def test_flash_and_click_meet_in_one_frame_whatever_the_time_stamps(tmp_path, film, suffix):
-    path = film.write(tmp_path / f"film{suffix}")
-    # Where both start late, the file starts with the earlier one.
-    event_s = film.events_s[0] - min(film.sound_late_s, film.picture_late_s)
-    found = flash_frames(path), click_frames(path)
-    assert found == ([int(event_s * RATE + 1e-6)],) * 2
-
-
-@pytest.mark.parametrize("suffix", [".mkv", ".ts"])
-def test_start_offset_of_the_file_counts_as_time_zero(tmp_path, suffix):
-    path = Film(starts_at_s=3.3, sound_late_s=0.1).write(tmp_path / f"film{suffix}")
-    assert ffmpeg.probe(path).start_s == pytest.approx(3.3, abs=0.05)
-    assert flash_frames(path) == click_frames(path) == [25]
-
-
-def test_frames_are_as_many_as_the_duration_asks_for_at_any_rate(tmp_path):
-    path = Film(frame_rate="30", duration_s=2.0).write(tmp_path / "film.mp4")
-    assert [len(all_frames(path, frame_rate=rate)) for rate in (4, 25, 30, 50)] == [8, 50, 60, 100]
-
-
-def test_single_picture_gives_one_frame(tmp_path):
-    path = Film(frame_rate="60", duration_s=1 / 60, has_sound=False).write(tmp_path / "film.mp4")
-    assert len(all_frames(path)) == 1
 
 
 def test_frames_do_not_depend_on_the_batch(tmp_path):
@@ -119,15 +50,6 @@ def test_fit_stretches_pads_or_crops(tmp_path):
     assert stretched[:, :5].max() < 40 < 200 < stretched[:, 8:].min()
     assert padded[:11].max() < 40 < 200 < padded[14:34, 8:].min()
     assert cropped.min() > 200
-
-
-def test_probe_and_frames_follow_the_rotation(tmp_path):
-    upright = Film(size=(64, 48)).write(tmp_path / "upright.mp4")
-    turned = Film(size=(64, 48), rotation=90).write(tmp_path / "turned.mp4")
-    assert (ffmpeg.probe(upright).width, ffmpeg.probe(upright).height) == (64, 48)
-    assert (ffmpeg.probe(turned).width, ffmpeg.probe(turned).height) == (48, 64)
-    padded = all_frames(turned, size=32, fit="pad")[0]
-    assert padded[:, :3].max() < DARK / 2 < padded[2:-2, 6:-6].min()
 
 
 def test_five_channels_and_low_rates_become_one_waveform(tmp_path):

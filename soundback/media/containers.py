@@ -23,6 +23,7 @@ CONTAINERS = (
 )
 PROTOCOLS = "file,pipe"
 MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+FIELD_ORDERS = (2, 3, 4, 5)  # ffmpeg's numbers of the interlaced ones
 PLAYLIST_STARTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"<SmoothStreamingMedia", b"[playlist]", b"<?xml", b"v=0", b"<ASX")
 
 
@@ -40,8 +41,12 @@ class Probe:
       n_frames: pictures in the file, None where the container does not say.
       video_codec: ffmpeg's name.
       has_audio: whether there is a sound track.
-      audio_codec: ffmpeg's name, None without sound.
-      audio_sample_rate: Hz, None without sound.
+      audio_codec: ffmpeg's name, None without sound or if ffmpeg has none.
+      audio_sample_rate: Hz, None likewise.
+      transfer: how grays stand for light, in the numbers of H.273; 2 where the file does not say.
+      interlaced: whether the odd and the even lines of a picture were taken one after the other.
+      late_s: by how many seconds its decoder shows the pictures too late.
+      in_milliseconds: whether the time stamps of the pictures are rounded to milliseconds.
     """
 
     container: str
@@ -55,6 +60,10 @@ class Probe:
     has_audio: bool
     audio_codec: str | None
     audio_sample_rate: int | None
+    transfer: int
+    interlaced: bool
+    late_s: float
+    in_milliseconds: bool
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,9 @@ def probe(path: Path) -> Probe:
     with open_media(path) as container:
         video = picture_stream(container, path)
         audio = next(iter(container.streams.audio), None)
-        width, height = _shown_size(video, _first_picture(container, video, path))
+        sound = audio.codec_context if audio else None  # None also for a codec that nobody knows
+        picture, n_packets = _first_picture(container, video, path)
+        width, height = _shown_size(video, picture)
         told = _outline(container, video, path)
         return Probe(
             container=container.format.name,
@@ -103,8 +114,14 @@ def probe(path: Path) -> Probe:
             n_frames=video.frames or None,
             video_codec=video.codec_context.name,
             has_audio=told.has_audio,
-            audio_codec=audio.codec_context.name if audio else None,
-            audio_sample_rate=audio.codec_context.sample_rate if audio else None,
+            audio_codec=sound.name if sound else None,
+            audio_sample_rate=sound.sample_rate if sound else None,
+            transfer=picture.color_trc,
+            interlaced=_is_interlaced(video, picture),
+            # AVI does not say when a picture is shown, only which one is next; so its decoder counts the pictures that
+            # it waits for before it can show the first.
+            late_s=(n_packets - 1) / told.frame_rate if container.format.name == "avi" and told.frame_rate else 0.0,
+            in_milliseconds=video.time_base == Fraction(1, 1000),
         )
 
 
@@ -208,12 +225,21 @@ def _outline(container: Any, video: Any, path: Path) -> Outline:
     )
 
 
-def _first_picture(container: Any, video: Any, path: Path) -> Any:
+def _first_picture(container: Any, video: Any, path: Path) -> tuple[Any, int]:
+    """The first picture shown, and how many packets it took to decode it."""
+    if video.codec_context is None:
+        raise MediaError("corrupt", f"The pictures of {path.name} are in a codec that ffmpeg does not know.")
     # Several threads would take longer to start than one takes for the picture.
     video.codec_context.thread_count = 1
+    n_packets = 0
     try:
-        for picture in container.decode(video):
-            return picture
+        for packet in container.demux(video):
+            # An empty one says "the same picture again", where it is not the last; a decoder takes it for the end.
+            if not packet.size and packet.dts is not None:
+                continue
+            n_packets += packet.size > 0
+            for picture in packet.decode():
+                return picture, n_packets
     except av.error.FFmpegError as error:
         raise MediaError("corrupt", f"{path.name} cannot be decoded: {error.strerror}.") from error
     raise MediaError("corrupt", f"{path.name} has a picture track, but nothing in it can be decoded.")
@@ -223,11 +249,21 @@ def _shown_size(video: Any, picture: Any) -> tuple[int, int]:
     """Width and height with square pixels, after rotation."""
     shape = video.sample_aspect_ratio or Fraction(1)
     width, height = max(1, round(picture.width * shape)), picture.height
-    return (height, width) if picture.rotation % 180 else (width, height)
+    return (height, width) if picture.rotation % 180 == 90 else (width, height)
+
+
+def _is_interlaced(video: Any, picture: Any) -> bool:
+    # Turned by a quarter, its lines would be columns, by a half, the odd ones the even ones: then they stay together.
+    if picture.height < 2 or picture.rotation:
+        return False
+    return bool(picture.interlaced_frame) or video.codec_context.field_order in FIELD_ORDERS
 
 
 def _told_duration_s(container: Any, video: Any) -> float | None:
     """Where the container says that the picture ends, in seconds from its time 0."""
+    # What is told of an MPEG program stream is ffmpeg's guess from a few of its last packets.
+    if container.format.name == "mpeg":
+        return None
     if video.duration is not None:
         return float(((video.start_time or 0) + video.duration) * video.time_base) - start_time_s(container)
     # Matroska says it in a tag of the track, if at all; its own duration is that of the longer of picture and sound.

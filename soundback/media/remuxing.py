@@ -36,14 +36,21 @@ def cut(path: Path, out: Path, *, start_s: float, duration_s: float) -> None:
       duration_s: seconds, its length.
 
     Raises:
-      MediaError: missing, not_media or no_video; refused, also for a suffix that names no container; corrupt, also when
-        the container cannot hold what is in the video.
+      MediaError: missing, not_media or no_video; refused, also for a suffix that names no container, and for an AVI
+        whose pictures are coded out of order; corrupt, also when the container cannot hold what is in the video.
     """
     kind, options = muxer(out)
     with open_media(path) as source, whole_file(out) as partial:
-        # AVI and the like do not say when a picture is shown.
+        # Containers that do not say when a picture is shown.
         source.flags |= av.container.Flags.gen_pts.value
         video = picture_stream(source, path)
+        in_order = source.format.name == "avi" and not video.codec_context.has_b_frames
+        if source.format.name == "avi" and not in_order:
+            raise MediaError(
+                "refused",
+                f"{path.name} is an AVI that does not say when its pictures, which are coded out of order, are shown. "
+                "Convert it to Matroska.",
+            )
         streams = [video, *source.streams.audio[:1]]
         options |= {"fflags": "+bitexact"}
         if kind in ("mp4", "mov"):
@@ -54,7 +61,8 @@ def cut(path: Path, out: Path, *, start_s: float, duration_s: float) -> None:
             with av.open(file_address(partial), "w", format=kind, container_options=options) as target:
                 copies = {stream.index: target.add_stream_from_template(stream, opaque=True) for stream in streams}
                 source.seek(round((start - _seek_margin(source, video)) / video.time_base), stream=video)
-                for packet in _piece(source.demux(streams), len(streams), start, Fraction(duration_s)):
+                packets = _shown_when_decoded(source.demux(streams)) if in_order else source.demux(streams)
+                for packet in _piece(packets, len(streams), start, Fraction(duration_s)):
                     packet.stream = copies[packet.stream_index]
                     target.mux(packet)
         except ValueError as error:
@@ -62,6 +70,13 @@ def cut(path: Path, out: Path, *, start_s: float, duration_s: float) -> None:
             raise MediaError("corrupt", f"{path.name} cannot be cut: {error}.") from error
         except av.error.FFmpegError as error:
             raise MediaError("corrupt", f"{path.name} cannot be cut: {error.strerror}.") from error
+
+
+def _shown_when_decoded(packets: Iterable[Any]) -> Iterator[Any]:
+    """Corrects what ffmpeg guesses of H.264 in AVI: that any picture could be coded out of order."""
+    for packet in packets:
+        packet.pts = packet.dts
+        yield packet
 
 
 def _piece(packets: Iterable[Any], n_streams: int, start: Fraction, duration: Fraction) -> Iterator[Any]:
