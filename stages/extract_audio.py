@@ -5,12 +5,13 @@ import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from soundback import schemas
 from soundback.doctor import checks
 from soundback.errors import MediaError
 from soundback.executors import open_workers
-from soundback.media import audio, ffmpeg
+from soundback.media import audio, ffmpeg, loudness
 from soundback.outputs import whole_folder
 from soundback.params import Audio, load_params
 from soundback.progress import show_progress
@@ -44,31 +45,41 @@ def _extract(clip: dict[str, object], *, videos: Path, folder: Path, params: Aud
     """Writes the sound of one clip if it is of use; returns its row."""
     row = {name: clip[name] for name in ("video_id", "clip_index", "label", "split")}
     path = videos / str(clip["path"])
+    name = f"{clip['video_id']}_{clip['clip_index']:02d}.wav"
     try:
-        waveform = ffmpeg.read_waveform(path, sample_rate=params.sample_rate)
+        with TemporaryDirectory(dir=folder) as temporary:
+            return row | _normalise(path, Path(temporary) / name, folder / name, params)
     except MediaError as error:
         # The folder may be anywhere; the table must be the same everywhere.
         reason = str(error).replace(str(path), path.name)
         return row | {"status": "no_audio" if error.status == "no_audio" else "corrupt", "reason": reason}
-    duration_s = len(waveform) / params.sample_rate
+
+
+def _normalise(path: Path, decoded: Path, out: Path, params: Audio) -> dict[str, object]:
+    """Writes the sound of a video at the wanted loudness, by way of `decoded`; returns what its row tells of it."""
+    # Twice through a file: the gain is known when all was heard, and long sound fits into no memory.
+    audio.write_wav_pieces(decoded, ffmpeg.read_sound(path, sample_rate=params.sample_rate), params.sample_rate)
+    measured = loudness.measure(
+        audio.read_wav_pieces(decoded), sample_rate=params.sample_rate, silence_db=params.silence_db
+    )
+    duration_s = measured.n_samples / params.sample_rate
     if duration_s < params.min_duration_s:
         reason = f"{duration_s:.2f} s of sound; audio.min_duration_s asks for {params.min_duration_s:g} s."
-        return row | {"status": "too_short", "reason": reason}
-    silence = audio.silence_share(waveform, sample_rate=params.sample_rate, silence_db=params.silence_db)
-    if silence == 1:
-        return row | {"status": "silent", "reason": f"Never louder than {params.silence_db:g} dBFS."}
-    normalised = audio.normalise(waveform, params)
-    name = f"{clip['video_id']}_{clip['clip_index']:02d}.wav"
-    audio.write_wav(folder / name, normalised.waveform, params.sample_rate)
-    return row | {
+        return {"status": "too_short", "reason": reason}
+    if measured.silence_share == 1:
+        return {"status": "silent", "reason": f"Never louder than {params.silence_db:g} dBFS."}
+    gain = loudness.choose_gain(measured, params)
+    audio.write_wav_pieces(out, map(gain.apply, audio.read_wav_pieces(decoded)), params.sample_rate)
+    before = measured.loudness_lufs()
+    return {
         "status": "ok",
-        "path": name,
+        "path": out.name,
         "sample_rate": params.sample_rate,
-        "n_samples": len(waveform),
-        "loudness_lufs_in": normalised.loudness_lufs_in,
-        "gain_db": normalised.gain_db,
-        "gain_limited_by": normalised.gain_limited_by,
-        "silence_share": silence,
+        "n_samples": measured.n_samples,
+        "loudness_lufs_in": None if before is None else round(before, 3),
+        "gain_db": gain.gain_db,
+        "gain_limited_by": gain.limited_by,
+        "silence_share": measured.silence_share,
     }
 
 

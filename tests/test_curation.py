@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import butter, sosfilt
 
 from soundback.errors import MediaError
-from soundback.media import audio, curation, prints
+from soundback.media import curation, loudness, prints
 from soundback.media.curation import Inspection, inspect
 from soundback.media.ffmpeg import run
 from soundback.params import Curation
@@ -272,7 +272,8 @@ def test_a_silent_track_is_silent_and_so_is_one_with_too_much_silence(tmp_path, 
 def test_silence_is_what_the_extraction_of_sound_takes_for_it():
     waveform = noise(duration_s=3, sample_rate=RATE) * np.repeat(10.0 ** -np.arange(6), RATE // 2).astype(np.float32)
     for silence_db in (-90.0, -60.0, -35.0):
-        expected = round(audio.silence_share(waveform, sample_rate=RATE, silence_db=silence_db), 2)
+        measured = loudness.measure([waveform], sample_rate=RATE, silence_db=silence_db)
+        expected = round(measured.silence_share, 2)
         assert curation.silent_share(waveform, sample_rate=RATE, silence_db=silence_db) == expected
     assert curation.silent_share(waveform[:10], sample_rate=RATE, silence_db=-60.0) == 1.0
 

@@ -94,7 +94,7 @@ SOME = {
 ALL = {
     "list_videos": range(3),
     "download_videos": range(90),
-    "extract_audio": range(20),
+    "extract_audio": range(32),
     "extract_frames": range(0, 420, 5),
 }
 

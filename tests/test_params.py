@@ -1,12 +1,15 @@
 """A params file that is wrong is refused, in words that say where and what to write instead."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
 from soundback import params as module
 from soundback.errors import ParamsError
@@ -94,6 +97,20 @@ def test_every_wrong_setting_is_named_at_once(tmp_path: Path) -> None:
 def test_a_frame_must_cover_whole_samples(tmp_path: Path) -> None:
     said = refusal(tmp_path, put("frames", "frame_rate", 24))
     assert "audio.sample_rate (8000) must be a multiple of frames.frame_rate (24)" in said
+
+
+@settings(deadline=None)
+@given(sample_rate=st.integers(1, 200_000), frame_rate=st.integers(1, 240) | st.integers(1, 200_000))
+def test_a_frame_covers_whole_samples_or_the_params_are_refused(sample_rate: int, frame_rate: int) -> None:
+    values = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())
+    values["audio"]["sample_rate"], values["frames"]["frame_rate"] = sample_rate, frame_rate
+    if sample_rate % frame_rate:
+        with pytest.raises(ValidationError, match="every frame covers whole samples"):
+            Params.model_validate(values)
+    else:
+        hop = Params.model_validate(values).hop
+        # Frame 7 begins with the first sample at or after its time: exactly on it.
+        assert Fraction(7 * hop, sample_rate) == Fraction(7, frame_rate)
 
 
 def test_the_dilation_cycles_must_fill_the_layers(tmp_path: Path) -> None:

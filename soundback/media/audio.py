@@ -3,46 +3,23 @@
 A waveform is float32 [time], mono, samples in [-1, 1].
 """
 
-import io
-import math
-from dataclasses import dataclass
+import wave
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import pyloudnorm
 import soundfile
-from scipy.signal import resample_poly
 
 from soundback.errors import MediaError
 from soundback.outputs import whole_file
-from soundback.params import Audio
 
 FULL_SCALE = 32768  # of 16-bit samples
-GATING_BLOCK_S = 0.4  # of EBU R 128; shorter sound has no integrated loudness
-PEAK_OVERSAMPLING = 4  # as ITU-R BS.1770 asks
-SILENCE_WINDOW_S = 0.1
+PIECE_SAMPLES = 1 << 16  # of sound that is read bit by bit; its oversampled copies are some megabytes
 
 ONSET_STEP_S = 0.008  # how finely onsets are measured, about
 ONSET_WINDOW_STEPS = 8  # long enough that a hum is steady; a 40 Hz rattle is not
 ONSET_BANDS = 24
 ONSET_FLOOR_DB = -60.0  # dB of one mel band; what is quieter does not count as a rise
-
-
-@dataclass(frozen=True)
-class Normalised:
-    """A waveform at the wanted loudness.
-
-    Attributes:
-      waveform: float32 [time] in [-1, 1].
-      loudness_lufs_in: before the gain; None for sound shorter than a gating block, or below the gate throughout.
-      gain_db: the linear gain applied.
-      gain_limited_by: what decided the gain: loudness, or peak (the true-peak limit came first).
-    """
-
-    waveform: np.ndarray
-    loudness_lufs_in: float | None
-    gain_db: float
-    gain_limited_by: str
 
 
 def read_wav(path: Path) -> np.ndarray:
@@ -65,6 +42,11 @@ def read_wav(path: Path) -> np.ndarray:
     return np.ascontiguousarray(waveform[:, 0])
 
 
+def read_wav_pieces(path: Path) -> Iterator[np.ndarray]:
+    """Reads a mono wav file in pieces, float32 [time] in [-1, 1), for sound of any length."""
+    return soundfile.blocks(path, PIECE_SAMPLES, dtype="float32")
+
+
 def write_wav(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
     """Writes a mono 16-bit wav file, whole or not at all; what `read_wav` gave is written back unchanged.
 
@@ -73,76 +55,17 @@ def write_wav(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
       waveform: float [time]; beyond [-1, 1) it is clipped.
       sample_rate: Hz.
     """
-    samples = np.clip(np.rint(waveform * np.float32(FULL_SCALE)), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
-    # By way of memory: of a disk that is full, libsndfile says "System error" and no more.
-    content = io.BytesIO()
-    soundfile.write(content, samples, sample_rate, subtype="PCM_16", format="WAV")
-    with whole_file(path) as partial:
-        partial.write_bytes(content.getbuffer())
+    write_wav_pieces(path, [waveform], sample_rate)
 
 
-def loudness_lufs(waveform: np.ndarray, sample_rate: int) -> float | None:
-    """Integrated loudness in LUFS.
-
-    Returns:
-      None for sound shorter than one gating block of 0.4 s, and for sound that is below the gate throughout.
-
-    Source: EBU R 128; ITU-R BS.1770-4, by pyloudnorm.
-    """
-    if len(waveform) < GATING_BLOCK_S * sample_rate:
-        return None
-    loudness = float(pyloudnorm.Meter(sample_rate).integrated_loudness(waveform.astype(np.float64)))
-    return loudness if math.isfinite(loudness) else None
-
-
-def true_peak_db(waveform: np.ndarray) -> float:
-    """The highest point of the curve through the samples, in dB of full scale; -inf for digital silence.
-
-    Source: ITU-R BS.1770-4, annex 2: oversampled four times.
-    """
-    piece, context = 1 << 18, 64  # Long sound in pieces, for constant memory; the filter reaches 10 samples far.
-    peak = float(np.max(np.abs(waveform), initial=0.0))
-    for start in range(0, len(waveform), piece):
-        first = max(0, start - context)
-        fine = resample_poly(waveform[first : start + piece + context].astype(np.float64), PEAK_OVERSAMPLING, 1)
-        # Beyond the ends of a piece the filter sees silence that is not there.
-        fine = fine[(start - first) * PEAK_OVERSAMPLING :][: (piece + context // 2) * PEAK_OVERSAMPLING]
-        peak = max(peak, float(np.max(np.abs(fine))))
-    return 20 * math.log10(peak) if peak > 0 else -math.inf
-
-
-def normalise(waveform: np.ndarray, params: Audio) -> Normalised:
-    """Brings a waveform to one loudness by linear gain, or to the true-peak limit if that comes first.
-
-    Digital silence is returned as it is, with a gain of 0.
-
-    Args:
-      waveform: float32 [time].
-      params: sample_rate, loudness_lufs and true_peak_db are used.
-    """
-    peak_db = true_peak_db(waveform)
-    if peak_db == -math.inf:
-        return Normalised(waveform, None, 0.0, "peak")
-    loudness = loudness_lufs(waveform, params.sample_rate)
-    # Rounded, so that the last bits of a sum, which differ between processors, do not reach the samples. Towards quiet
-    # and a step further, so that rounding to 16 bit cannot lift the peak over the limit.
-    most_db = (math.floor((params.true_peak_db - peak_db) * 1000) - 1) / 1000
-    wanted_db = math.inf if loudness is None else round(params.loudness_lufs - loudness, 3)
-    gain_db = min(wanted_db, most_db)
-    return Normalised(
-        waveform=waveform * np.float32(10 ** (gain_db / 20)),
-        loudness_lufs_in=None if loudness is None else round(loudness, 3),
-        gain_db=gain_db,
-        gain_limited_by="loudness" if wanted_db <= most_db else "peak",
-    )
-
-
-def silence_share(waveform: np.ndarray, *, sample_rate: int, silence_db: float) -> float:
-    """Share of the sound's tenths of a second whose RMS is below `silence_db`, in [0, 1]; 1 for no sound at all."""
-    window = round(SILENCE_WINDOW_S * sample_rate)
-    hop = min(window, max(1, len(waveform)))
-    loudness = rms_db(waveform, hop=hop, window_samples=hop, floor_db=2 * silence_db)
-    return float(np.mean(loudness < silence_db)) if len(loudness) else 1.0
+def write_wav_pieces(path: Path, pieces: Iterable[np.ndarray], sample_rate: int) -> None:
+    """As `write_wav`, of a waveform that comes in pieces."""
+    # Not by soundfile: of a disk that is full, libsndfile says "System error" and no more.
+    with whole_file(path) as partial, partial.open("wb") as file, wave.open(file, "wb") as wav:
+        wav.setparams((1, 2, sample_rate, 0, "NONE", ""))
+        for piece in pieces:
+            samples = np.rint(piece * np.float32(FULL_SCALE))
+            wav.writeframesraw(np.clip(samples, -FULL_SCALE, FULL_SCALE - 1).astype("<i2").tobytes())
 
 
 def rms_db(waveform: np.ndarray, *, hop: int, window_samples: int, floor_db: float) -> np.ndarray:

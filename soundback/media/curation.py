@@ -120,7 +120,7 @@ def clipped_share(waveform: np.ndarray) -> float:
 def silent_share(waveform: np.ndarray, *, sample_rate: int, silence_db: float) -> float:
     """Share of tenths of a second whose RMS is below `silence_db`, in hundredths; 1 for no sound at all.
 
-    As `audio.silence_share`, which imports for a second, and every download worker would.
+    As `loudness.measure` counts it, which imports for a second, and every download worker would.
     """
     window = round(SILENCE_WINDOW_S * sample_rate)
     n = len(waveform) // window
