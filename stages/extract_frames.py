@@ -3,8 +3,11 @@
 import logging
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from soundback import schemas
 from soundback.doctor import checks
@@ -12,7 +15,7 @@ from soundback.errors import MediaError
 from soundback.executors import open_workers
 from soundback.media import ffmpeg, shards
 from soundback.params import Frames, load_params
-from soundback.progress import show_progress
+from soundback.progress import Progress, show_progress
 from stages import stage_process
 
 log = logging.getLogger(__name__)
@@ -26,12 +29,19 @@ def extract_frames(videos: Path, frames: Path, *, params: Frames) -> None:
     downloads = schemas.read_table(videos / "downloads.parquet", schemas.DOWNLOADS).to_pylist()
     clips = sorted((row for row in downloads if row["status"] == "ok"), key=_order)
     # Workers write each clip to shards of its own; packed in the order of ids, the bytes do not depend on the workers.
-    parts = frames.with_name(f".{frames.name}.clips")
+    # Absolute, for workers that run elsewhere.
+    parts = frames.absolute().with_name(f".{frames.name}.clips")
     shutil.rmtree(parts, ignore_errors=True)
     folders = [parts / f"{number:06d}" for number in range(len(clips))]
+    work = partial(_extract, videos=videos.absolute(), params=params)
+    left_out: list[str] = []
     try:
-        left_out = _extract_all(clips, folders, videos, params)
-        shards.merge_shards(folders, frames, params=params)
+        with open_workers() as workers, show_progress("Extracting frames") as progress:
+            # Closing it takes back what has not begun, when packing fails.
+            reasons: Any = workers.executor.map(work, clips, folders)
+            with closing(reasons):
+                finished = _finished(folders, reasons, left_out, progress)
+                shards.merge_shards(finished, frames, params=params)
     finally:
         shutil.rmtree(parts, ignore_errors=True)
     n_frames = sum(row_group.n_frames for row_group in shards.list_row_groups(frames))
@@ -40,17 +50,23 @@ def extract_frames(videos: Path, frames: Path, *, params: Frames) -> None:
         log.warning("Left out: %s", reason)
 
 
-def _extract_all(clips: list[dict[str, object]], folders: list[Path], videos: Path, params: Frames) -> list[str]:
-    """Cuts each clip into its folder; returns why some could not be."""
-    left_out = []
-    # Absolute, for workers that run elsewhere.
-    work = partial(_extract, videos=videos.absolute(), params=params)
-    with open_workers() as workers, show_progress("Extracting frames") as progress:
-        reasons = workers.executor.map(work, clips, [folder.absolute() for folder in folders])
-        for done, reason in enumerate(reasons, start=1):
-            left_out += [reason] if reason else []
-            progress(done, len(clips))
-    return left_out
+def _finished(
+    folders: list[Path], reasons: Iterator[str | None], left_out: list[str], progress: Progress
+) -> Iterator[Path]:
+    """The folders of clips as they get done, while workers go on; each is gone once the next is asked for.
+
+    Args:
+      folders: in the order in which they are packed.
+      reasons: for each, why it could not be cut; None for those that could.
+      left_out: takes up these reasons.
+      progress: called after each.
+    """
+    for done, (folder, reason) in enumerate(zip(folders, reasons, strict=True), start=1):
+        if reason:
+            left_out.append(reason)
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+        progress(done, len(folders))
 
 
 def _order(row: dict[str, object]) -> tuple[object, object]:

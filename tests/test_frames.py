@@ -57,6 +57,11 @@ def test_shrinking_is_the_rounded_mean_of_each_block(picture_size):
     np.testing.assert_array_equal(frames.shrink(pixels, picture_size), np.floor(np.array(expected) + 0.5))
 
 
+@pytest.mark.parametrize("factor", [15, 16, 17, 32])
+def test_white_stays_white_however_much_is_averaged(factor):
+    assert (frames.shrink(np.full((2, 2 * factor, 2 * factor), 255, np.uint8), 2) == 255).all()
+
+
 def test_a_picture_size_that_does_not_divide_is_refused():
     with pytest.raises(ParamsError, match=r"picture_size \(50\) must divide frames.size \(224\)"):
         frames.Pictures(224, 50)

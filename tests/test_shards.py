@@ -1,12 +1,18 @@
 """Frames through Parquet shards and back."""
 
+import io
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from soundback import schemas
 from soundback.errors import DataContractError
@@ -31,19 +37,104 @@ def clip(video_id: str, frames: np.ndarray, *, split: str = "train", batch: int 
     return ClipFrames(video_id, 0, "Drum", split, batches)
 
 
-@given(lengths=st.lists(st.integers(1, 200), max_size=4), batch=st.integers(1, 200), limit=st.integers(20_000, 200_000))
-@settings(max_examples=20, deadline=None)
-def test_png_frames_come_back_unchanged(tmp_path_factory, lengths, batch, limit):
-    folder = tmp_path_factory.mktemp("frames") / "drum"
+@given(
+    lengths=st.lists(st.integers(1, 200), max_size=4),
+    batches=st.tuples(st.integers(1, 200), st.integers(1, 200)),
+    group_frames=st.integers(1, 256),
+    limit=st.integers(20_000, 200_000),
+)
+@settings(max_examples=25, deadline=None)
+def test_png_frames_come_back_unchanged_in_shards_that_depend_on_the_frames_alone(
+    tmp_path_factory, lengths, batches, group_frames, limit
+):
+    root = tmp_path_factory.mktemp("frames")
     videos = {f"v{number}": pictures(n, seed=number) for number, n in enumerate(lengths)}
-    params = PARAMS.model_copy(update={"shard_bytes": limit})
-    shards.write_shards((clip(name, frames, batch=batch) for name, frames in videos.items()), folder, params=params)
+    params = PARAMS.model_copy(update={"shard_bytes": limit, "row_group_frames": group_frames})
+    for batch in batches:
+        clips = (clip(name, frames, batch=batch) for name, frames in videos.items())
+        shards.write_shards(clips, root / f"by {batch}", params=params)
     for name, frames in videos.items():
-        np.testing.assert_array_equal(shards.read_clip(folder, name, 0), frames)
-    read = {found.video_id: np.concatenate(list(found.frames)) for found in shards.iter_clips(folder)}
+        shards.write_shards([clip(name, frames)], root / "parts" / name, params=params)
+    shards.merge_shards([root / "parts" / name for name in videos], root / "merged", params=params)
+    first, *others = (contents(root / folder) for folder in (*(f"by {batch}" for batch in batches), "merged"))
+    assert all(other == first for other in others)
+    read = {found.video_id: np.concatenate(list(found.frames)) for found in shards.iter_clips(root / "merged")}
     assert list(read) == list(videos)
-    assert all(np.array_equal(read[name], videos[name]) for name in videos)
-    assert all(path.stat().st_size <= limit for path in shards.shard_paths(folder))
+    assert all(np.array_equal(read[name], frames) for name, frames in videos.items())
+    for path in shards.shard_paths(root / "merged"):
+        assert path.stat().st_size <= limit or pq.read_metadata(path).num_row_groups == 1
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@given(seed=st.integers(0, 2**32 - 1), quality=st.integers(1, 100), contrast=st.sampled_from([4, 64, 256]))
+@settings(max_examples=50, deadline=None)
+def test_jpeg_frames_come_back_within_what_their_quantisation_may_change(seed, quality, contrast):
+    frame = np.random.default_rng(seed).integers(0, contrast, (SIZE, SIZE)).astype(np.uint8)
+    image = shards.encode_image(frame, PARAMS.model_copy(update={"encoding": "jpeg", "jpeg_quality": quality}))
+    steps = np.array(Image.open(io.BytesIO(image)).quantization[0], float)
+    # The transform keeps energy: each of a block's 64 numbers is off by half a step at most. Then pixels are rounded.
+    error = shards.decode_image(image).astype(float) - frame
+    assert np.sqrt((error**2).mean()) <= np.sqrt((steps**2).mean()) / 2 + 1
+
+
+def test_jpeg_frames_are_stored_as_they_are_encoded(tmp_path):
+    params = PARAMS.model_copy(update={"encoding": "jpeg"})
+    frames = pictures(150)
+    shards.write_shards([clip("a", frames)], tmp_path / "drum", params=params)
+    images = [image for group in shards.list_row_groups(tmp_path) for image in shards.read_images(group)]
+    assert images == [shards.encode_image(frame, params) for frame in frames]
+
+
+def test_some_images_of_a_row_group_are_those_of_its_rows(tmp_path):
+    shards.write_shards([clip("a", pictures(40))], tmp_path / "drum", params=PARAMS)
+    (group,) = shards.list_row_groups(tmp_path / "drum")
+    images = shards.read_images(group)
+    assert shards.read_images(group, np.array([7, 0, 39])) == [images[7], images[0], images[39]]
+
+
+ENCODE = """
+import hashlib, numpy as np
+from tests.test_shards import PARAMS, shards
+digest = hashlib.sha256()
+for encoding in ("jpeg", "png"):
+    for contrast in (4, 64, 256):
+        frames = np.random.default_rng(0).integers(0, contrast, (4, 224, 224)).astype(np.uint8)
+        for frame in frames:
+            image = shards.encode_image(frame, PARAMS.model_copy(update={"encoding": encoding}))
+            digest.update(image + shards.decode_image(image).tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_images_are_the_same_bytes_whatever_instructions_the_processor_has():
+    # libjpeg-turbo's own switches; the first of them leaves plain C.
+    levels: list[dict[str, str]] = [{"JSIMD_FORCENONE": "1"}, {"JSIMD_FORCESSE2": "1"}, {}]
+    project = Path(__file__).parents[1]
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", ENCODE], env=os.environ | level, cwd=project, check=True, capture_output=True
+        ).stdout
+        for level in levels
+    ]
+    assert len(found[0]) == 65
+    assert len(set(found)) == 1
+
+
+def test_writing_does_not_import_pandas(tmp_path):
+    # It takes every worker a third of a second; pyarrow does it unasked where it is given Python's values.
+    script = (
+        "import sys; from pathlib import Path; from tests.test_shards import PARAMS, clip, pictures, shards\n"
+        "before = 'pandas' in sys.modules\n"
+        "shards.write_shards([clip('a', pictures(5))], Path(sys.argv[1]) / 'part', params=PARAMS)\n"
+        "shards.merge_shards([Path(sys.argv[1]) / 'part'], Path(sys.argv[1]) / 'whole', params=PARAMS)\n"
+        "print(before, 'pandas' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "False"]
 
 
 def test_row_groups_hold_consecutive_frames_of_one_clip(tmp_path):
@@ -90,18 +181,6 @@ def test_clips_of_a_split_are_those_of_that_split(tmp_path):
     shards.write_shards(clips, tmp_path / "drum", params=PARAMS)
     assert [found.video_id for found in shards.iter_clips(tmp_path, split="train")] == ["a", "c"]
     assert [found.video_id for found in shards.iter_clips(tmp_path, split="test")] == ["b"]
-
-
-def test_merging_shards_gives_what_writing_them_together_gives(tmp_path):
-    videos = {name: pictures(100, seed=seed) for seed, name in enumerate("abcd")}
-    params = PARAMS.model_copy(update={"shard_bytes": 60_000})
-    for name, frames in videos.items():
-        shards.write_shards([clip(name, frames)], tmp_path / "parts" / name, params=params)
-    shards.merge_shards([tmp_path / "parts" / name for name in videos], tmp_path / "merged", params=params)
-    shards.write_shards((clip(name, frames) for name, frames in videos.items()), tmp_path / "together", params=params)
-    merged, together = (shards.shard_paths(tmp_path / folder) for folder in ("merged", "together"))
-    assert len(together) > 1
-    assert [path.read_bytes() for path in merged] == [path.read_bytes() for path in together]
 
 
 def test_frames_are_drawn_one_batch_at_a_time(tmp_path):

@@ -96,9 +96,9 @@ def merge_shards(folders: Iterable[Path], folder: Path, *, params: Frames) -> No
     with whole_folder(folder) as partial, _ShardWriter(partial, params) as writer:
         for part in folders:
             for path in shard_paths(part):
-                with pq.ParquetFile(path) as file:
+                with pq.ParquetFile(path, pre_buffer=False) as file:
                     for row_group in range(file.num_row_groups):
-                        writer.write(file.read_row_group(row_group))
+                        writer.write(file.read_row_group(row_group, use_threads=False))
 
 
 def shard_paths(where: Path | Iterable[Path]) -> list[Path]:
@@ -130,10 +130,12 @@ def list_row_groups(where: Path | Iterable[Path]) -> list[RowGroup]:
     return [row_group for path in shard_paths(where) for row_group in _row_groups_of(path)]
 
 
-def read_images(row_group: RowGroup) -> list[bytes]:
-    """The encoded images of a row group, in the order of time."""
-    with pq.ParquetFile(row_group.path) as file:
-        images: list[bytes] = file.read_row_group(row_group.row_group, columns=["image"])["image"].to_pylist()
+def read_images(row_group: RowGroup, rows: np.ndarray | None = None) -> list[bytes]:
+    """The encoded images of a row group in the order of time, or those of some rows in theirs."""
+    # One column of one group: threads and reading ahead only cost.
+    with pq.ParquetFile(row_group.path, pre_buffer=False) as file:
+        column = file.read_row_group(row_group.row_group, columns=["image"], use_threads=False)["image"]
+    images: list[bytes] = column.to_pylist() if rows is None else [column[int(row)].as_py() for row in rows]
     return images
 
 
@@ -264,10 +266,30 @@ def _clip_tables(clip: ClipFrames, params: Frames) -> Iterator[pa.Table]:
 
 
 def _table(clip: ClipFrames, first: int, images: list[bytes], params: Frames) -> pa.Table:
-    indices = np.arange(first, first + len(images), dtype=np.int32)
-    same = {name: [getattr(clip, name)] * len(images) for name in CLIP_COLUMNS}
-    rows = same | {"frame_index": indices, "time_s": indices / params.frame_rate, "image": images}
-    return pa.table(rows, schema=schemas.FRAMES)
+    n_rows = len(images)
+    indices = np.arange(first, first + n_rows, dtype=np.int32)
+    rows: dict[str, np.ndarray | list[bytes]] = {
+        "video_id": [clip.video_id.encode()] * n_rows,
+        "clip_index": np.full(n_rows, clip.clip_index, np.int32),
+        "label": [clip.label.encode()] * n_rows,
+        "split": [clip.split.encode()] * n_rows,
+        "frame_index": indices,
+        "time_s": indices / params.frame_rate,
+        "image": images,
+    }
+    return pa.Table.from_arrays(
+        [_column(rows[field.name], field.type) for field in schemas.FRAMES], schema=schemas.FRAMES
+    )
+
+
+def _column(values: np.ndarray | list[bytes], kind: pa.DataType) -> pa.Array:
+    """A column over memory as it lies; given Python's values, pyarrow imports pandas first, in every worker."""
+    if isinstance(values, np.ndarray):
+        buffers = [pa.py_buffer(values)]
+    else:
+        ends = np.cumsum([0, *map(len, values)], dtype=np.int32)
+        buffers = [pa.py_buffer(ends), pa.py_buffer(b"".join(values))]
+    return pa.Array.from_buffers(kind, len(values), [None, *buffers])
 
 
 def _open_shard(path: Path) -> pq.ParquetFile:

@@ -3,6 +3,7 @@
 import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,9 @@ PICTURES_KEPT_BYTES = 256 * 2**20
 
 FRAMES_PER_VISIT = 8
 GROUPS_PER_BLOCK = 64
+IN_PARALLEL = 4
+"""Row groups that are read at once, and batches that are varied at once; all keep their order."""
+
 BRIGHTNESS_JITTER = 24.0
 CONTRAST_JITTER = 0.25
 NEGATIVE_SHARE = 0.5
@@ -80,15 +84,13 @@ def shrink(frames: np.ndarray, picture_size: int) -> np.ndarray:
     Returns:
       uint8 [n, picture_size, picture_size], the mean of each block of pixels, rounded half up.
     """
-    n, size = len(frames), frames.shape[1]
-    factor = size // picture_size
+    factor = frames.shape[1] // picture_size
     if factor == 1:
         return frames
-    # Adding slices is ten times faster than a mean over two axes of a reshaped array.
-    rows = frames.reshape(n, picture_size, factor, size)
-    tall = sum((rows[:, :, k] for k in range(1, factor)), rows[:, :, 0].astype(np.uint32))
-    columns = tall.reshape(n, picture_size, picture_size, factor)
-    blocks = sum((columns[..., k] for k in range(1, factor)), columns[..., 0])
+    # Adding slices is ten times faster than a mean over two axes of a reshaped array, narrow numbers twice as fast.
+    wide = np.uint16 if 255 * factor**2 + factor**2 // 2 <= np.iinfo(np.uint16).max else np.uint32
+    tall = sum((frames[:, k::factor] for k in range(1, factor)), frames[:, ::factor].astype(wide))
+    blocks = sum((tall[..., k::factor] for k in range(1, factor)), tall[..., ::factor])
     return ((blocks + factor**2 // 2) // factor**2).astype(np.uint8)
 
 
@@ -134,8 +136,7 @@ class Pictures:
 
     def decode(self, group: RowGroup, rows: np.ndarray) -> np.ndarray:
         """Decodes some pictures of a row group, past what is kept: uint8 [len(rows), picture_size, picture_size]."""
-        images = read_images(group)
-        frames = [decode_image(images[row]) for row in rows]
+        frames = [decode_image(image) for image in read_images(group, rows)]
         if wrong := next((frame.shape for frame in frames if frame.shape != (self._size, self._size)), None):
             raise DataContractError(
                 f"{group.path} holds frames of {wrong[1]}x{wrong[0]} pixels where params.yaml says "
@@ -165,11 +166,11 @@ def vary(pictures: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     flat = tf.reshape(pictures, (batch * time, p, p, 1))
     moved = tf.reshape(tf.image.crop_and_resize(flat, boxes, tf.range(batch * time), (p, p)), (batch, time, p, p))
     gain = 1 + CONTRAST_JITTER * (2 * chances[4] - 1)
-    shift = 127.5 + BRIGHTNESS_JITTER * (2 * chances[5] - 1)
-    lit = (moved - 127.5) * gain[:, None, None, None] + shift[:, None, None, None]
+    shift = 127.5 + BRIGHTNESS_JITTER * (2 * chances[5] - 1) - 127.5 * gain
     # A shape is the same thing dark before light and light before dark; with few scenes this has to be shown.
-    negative = (chances[6] < NEGATIVE_SHARE)[:, None, None, None]
-    return tf.clip_by_value(tf.where(negative, 255.0 - lit, lit), 0.0, 255.0)
+    negative = chances[6] < NEGATIVE_SHARE
+    gain, shift = tf.where(negative, -gain, gain), tf.where(negative, 255.0 - shift, shift)
+    return tf.clip_by_value(moved * gain[:, None, None, None] + shift[:, None, None, None], 0.0, 255.0)
 
 
 def frame_batches(
@@ -185,34 +186,38 @@ def frame_batches(
     def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         rng = np.random.default_rng(seed)
         rest: tuple[np.ndarray, np.ndarray] | None = None
-        while True:
-            order = rng.permutation(len(groups))
-            for start in range(0, len(order), GROUPS_PER_BLOCK):
-                block = _random_frames([groups[i] for i in order[start : start + GROUPS_PER_BLOCK]], pictures, rng)
-                if rest is not None:
-                    block = (np.concatenate([rest[0], block[0]]), np.concatenate([rest[1], block[1]]))
-                n_whole = len(block[1]) // batch_size * batch_size
-                shuffled = rng.permutation(len(block[1]))
-                for chosen in shuffled[:n_whole].reshape(-1, batch_size):
-                    yield block[0][chosen], block[1][chosen]
-                rest = (block[0][shuffled[n_whole:]], block[1][shuffled[n_whole:]])
+        with ThreadPoolExecutor(IN_PARALLEL) as readers:
+            while True:
+                order = rng.permutation(len(groups))
+                for start in range(0, len(order), GROUPS_PER_BLOCK):
+                    visited = [groups[i] for i in order[start : start + GROUPS_PER_BLOCK]]
+                    block = _random_frames(visited, pictures, rng, readers)
+                    if rest is not None:
+                        block = (np.concatenate([rest[0], block[0]]), np.concatenate([rest[1], block[1]]))
+                    n_whole = len(block[1]) // batch_size * batch_size
+                    shuffled = rng.permutation(len(block[1]))
+                    for chosen in shuffled[:n_whole].reshape(-1, batch_size):
+                        yield block[0][chosen], block[1][chosen]
+                    rest = (block[0][shuffled[n_whole:]], block[1][shuffled[n_whole:]])
 
     p = pictures.picture_size
     signature = (tf.TensorSpec((batch_size, p, p), tf.uint8), tf.TensorSpec((batch_size,), tf.int32))
     batches = _endless(generate, signature, seed)
-    return batches.map(lambda seed, images, category: (vary(images[:, None], seed)[:, 0], category)).prefetch(4)
+    varied = batches.map(
+        lambda seed, images, category: (vary(images[:, None], seed)[:, 0], category), num_parallel_calls=IN_PARALLEL
+    )
+    return varied.prefetch(4)
 
 
 def _random_frames(
-    groups: Sequence[tuple[RowGroup, int]], pictures: Pictures, rng: np.random.Generator
+    groups: Sequence[tuple[RowGroup, int]], pictures: Pictures, rng: np.random.Generator, readers: Executor
 ) -> tuple[np.ndarray, np.ndarray]:
     """A few frames of each row group, and their categories."""
-    images, categories = [], []
-    for group, category in groups:
-        rows = rng.choice(group.n_frames, min(FRAMES_PER_VISIT, group.n_frames), replace=False)
-        images.append(pictures.decode(group, rows))
-        categories.append(np.full(len(rows), category, np.int32))
-    return np.concatenate(images), np.concatenate(categories)
+    rows = [rng.choice(group.n_frames, min(FRAMES_PER_VISIT, group.n_frames), replace=False) for group, _ in groups]
+    # Neither reading nor decoding holds Python's lock: one reader decodes while another waits for the disk.
+    images = readers.map(pictures.decode, [group for group, _ in groups], rows)
+    categories = np.repeat(np.array([category for _, category in groups], np.int32), [len(each) for each in rows])
+    return np.concatenate(list(images)), categories
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,7 +276,10 @@ def crop_batches(
     p = pictures.picture_size
     curve = tf.TensorSpec((batch_size, crop_frames), tf.float32)
     batches = _endless(generate, (tf.TensorSpec((batch_size, crop_frames, p, p), tf.uint8), curve, curve), seed)
-    return batches.map(lambda seed, images, loudness_db, hit: (vary(images, seed), loudness_db, hit)).prefetch(4)
+    varied = batches.map(
+        lambda seed, images, loudness_db, hit: (vary(images, seed), loudness_db, hit), num_parallel_calls=IN_PARALLEL
+    )
+    return varied.prefetch(4)
 
 
 def _random_crop(
