@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -65,3 +66,10 @@ def make_clone(root: Path, *, profile: str) -> Clone:
     shutil.copy(root / "profiles" / f"{profile}.yaml", root / "params.yaml")
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
     return Clone(root)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,7 +1,9 @@
-"""Whether processes have ended."""
+"""Which processes run where, and whether they have ended."""
 
+import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import psutil
 
@@ -23,3 +25,9 @@ def _runs(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def processes_in(root: Path) -> list[psutil.Process]:
+    """Those that work in a folder or below it; not this one."""
+    found = psutil.process_iter(["cwd", "pid"])
+    return [each for each in found if (each.info["cwd"] or "").startswith(str(root)) and each.pid != os.getpid()]

@@ -1,26 +1,20 @@
 """`make ui` for real: all comes up, a run goes through, and nothing is left after `make ui-stop`."""
 
-import os
-import socket
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
-import psutil
 import pytest
 import requests
 
-from tests.clones import Clone, make_clone
-from tests.processes import still_running
+from tests.clones import Clone, free_port, make_clone
+from tests.processes import processes_in, still_running
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +49,3 @@ def test_a_run_started_from_its_deployment_completes_and_stopping_leaves_no_proc
     clone.run("python", "-m", "flows.ui", "stop")
     assert not still_running(started, within_s=10)
     assert not processes_in(clone.root)
-
-
-def processes_in(root: Path) -> list[psutil.Process]:
-    found = psutil.process_iter(["cwd", "pid"])
-    return [each for each in found if (each.info["cwd"] or "").startswith(str(root)) and each.pid != os.getpid()]
