@@ -32,6 +32,11 @@ def die_with_parent(parent: int | None = None) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def is_orphan() -> bool:
+    """Whether the process that started this one within its session has ended: an orphan's new parent is of another."""
+    return sys.platform == "linux" and os.getsid(os.getppid()) != os.getsid(0)
+
+
 def start_tied(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
     """Starts a program that the kernel ends together with the thread that started it (Linux; elsewhere it may go on).
 

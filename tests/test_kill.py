@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,8 +19,9 @@ import pytest
 import yaml
 
 from soundback.media.ffmpeg import ffmpeg_path
-from tests.clones import Clone, make_clone
+from tests.clones import PROJECT, Clone, make_clone
 from tests.loopback import Page, Site, make_video, serve, youtube8m_pages
+from tests.processes import processes_in
 
 ORPHANS_S = 5.0
 SEED = 20
@@ -32,11 +34,6 @@ EXTRACTIONS = ("extract_audio@drum", "extract_frames@drum")
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     return make_clone(tmp_path_factory.mktemp("killed"), profile="smoke")
-
-
-def processes_in(root: Path) -> list[psutil.Process]:
-    """All that works in a folder, whoever started it."""
-    return [each for each in psutil.process_iter(["cwd"]) if (each.info["cwd"] or "").startswith(str(root))]
 
 
 def wait_for(condition: Callable[[], bool], *, seconds: float) -> bool:
@@ -288,3 +285,18 @@ def stages_of(dvc: int) -> list[int]:
             if any(word.startswith("stages.") for word in each.cmdline()):
                 found.append(each.pid)
     return found
+
+
+def test_a_stage_whose_dvc_was_killed_before_it_was_up_does_nothing(tmp_path: Path) -> None:
+    # The one in between stands for DVC: it starts a stage, and is gone long before Python has started.
+    stage = [sys.executable, "-m", "stages.find_duplicates", "videos", "duplicates.parquet"]
+    between = f"import subprocess; print(subprocess.Popen({stage}).pid, flush=True)"
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "DVC_STAGE": "find_duplicates"}
+    command = [sys.executable, "-c", between]
+    started = subprocess.run(
+        command, cwd=tmp_path, env=environment, start_new_session=True, stdout=subprocess.PIPE,
+        stderr=(tmp_path / "said").open("w"), check=True,
+    )  # fmt: skip
+    assert started.stdout.strip().isdigit()
+    assert wait_for(lambda: not processes_in(tmp_path), seconds=30)
+    assert (tmp_path / "said").read_text() == "DVC has ended.\n"

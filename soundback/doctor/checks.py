@@ -41,9 +41,12 @@ Verdict = Literal["ok", "warning", "fault"]
 
 # What a video of the world may come in, and what the stages, the soundtrack and the renderer write.
 CODECS_READ = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "aac", "opus", "vorbis", "mp3", "flac"}
-DECODERS = {"aac_fixed"}
+DECODERS = {"aac_fixed", "ac3_fixed", "mp3"}
 ENCODERS = {"aac", "libopus", "rawvideo", "pcm_s16le"}
-FILTERS = {"aformat", "apad", "aresample", "atrim", "crop", "format", "fps", "pad", "scale"}
+FILTERS = {
+    "aformat", "apad", "aresample", "atrim", "crop", "format", "fps", "lut", "pad", "scale", "separatefields", "setpts",
+    "settb", "tpad", "trim",
+}  # fmt: skip
 MUXERS = {"matroska", "mov", "mp4", "rawvideo", "s16le", "webm"}
 RENDERER = {"encoders": {"libx264", "flac"}, "filters": {"select"}, "muxers": {"dash"}}
 
