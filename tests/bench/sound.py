@@ -25,8 +25,8 @@ from soundback.media.ffmpeg import ffmpeg_path, read_sound
 CODECS = {
     "AAC": ("m4a", "aac"),
     "MP3": ("mp3", "libmp3lame"),
-    "AC-3": ("ac3", "ac3"),
-    "E-AC-3": ("eac3", "eac3"),
+    "AC-3": ("mka", "ac3"),
+    "E-AC-3": ("mka", "eac3"),
     "Opus": ("mka", "libopus"),
     "Vorbis": ("mka", "libvorbis"),
     "WMA": ("wma", "wmav2"),
