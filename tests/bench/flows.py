@@ -25,18 +25,18 @@ PROJECT = Path(__file__).parents[2]
 BRANCH = ("list_videos", "download_videos", "extract_audio", "extract_frames")
 LIMIT_DVC_S, LIMIT_FLOW_S = 3.0, 15.0
 ROUNDS = 3
-COPY = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[1])"
+WRITES = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[1])"
 
 
 def write_project(folder: Path, n_labels: int) -> None:
     """A project whose stages only write their own names."""
     folder.mkdir()
-    (folder / "copy.py").write_text(COPY)
+    (folder / "write_name.py").write_text(WRITES)
     shutil.copy(PROJECT / "profiles" / "smoke.yaml", folder / "params.yaml")
     stages: dict[str, object] = {}
     for stage, upstream in zip(BRANCH, (None, *BRANCH), strict=False):
-        deps = ["copy.py", *([f"{upstream}-${{item}}"] if upstream else [])]
-        do = {"cmd": f"exec python copy.py {stage}-${{item}}", "deps": deps, "outs": [f"{stage}-${{item}}"]}
+        deps = ["write_name.py", *([f"{upstream}-${{item}}"] if upstream else [])]
+        do = {"cmd": f"exec python write_name.py {stage}-${{item}}", "deps": deps, "outs": [f"{stage}-${{item}}"]}
         stages[stage] = {"foreach": [f"label{n}" for n in range(n_labels)], "do": do}
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
 
