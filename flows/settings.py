@@ -13,8 +13,8 @@ def overrides_for(labels: Sequence[str], videos_per_label: int, settings: Sequen
     """Puts the fields of a form into DVC's override syntax.
 
     Args:
-      labels: display names or MIDs; those that params.yaml has keep the folder that they have. None: as there.
-      videos_per_label: None: as there.
+      labels: display names or MIDs; those that params.yaml has keep the folder that they have. Empty: as there.
+      videos_per_label: 0: as there.
       settings: overrides as they are, e.g. "frames.fit=pad".
     """
     overrides = [f"dataset.videos_per_label={videos_per_label}"] if videos_per_label else []

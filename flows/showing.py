@@ -2,11 +2,11 @@
 
 import base64
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from slugify import slugify
 
 from soundback import attrition
 from soundback.attrition import Account, Tables
@@ -47,7 +47,7 @@ def show_pictures(folder: Path = DATA / "plots") -> None:
     for path in sorted(folder.rglob("*.png")):
         name = path.relative_to(folder).with_suffix("").as_posix()
         content = base64.b64encode(path.read_bytes()).decode()
-        create_image_artifact(f"data:image/png;base64,{content}", key=key_of(name), description=name)
+        create_image_artifact(f"data:image/png;base64,{content}", key=slugify(name), description=name)
 
 
 def show_report(data: Path = DATA) -> None:
@@ -84,8 +84,3 @@ def _collect(value: object, name: str, found: Metrics) -> None:
             _collect(each, f"{name}.{key}", found)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         found[name] = float(value)
-
-
-def key_of(name: str) -> str:
-    """An artifact's key: those hold small letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

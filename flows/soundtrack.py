@@ -14,9 +14,9 @@ from flows import runs
 from flows.programs import begin, run, stop_all
 from flows.told import Told
 from soundback.lifetime import die_with_parent
+from soundback.soundtracks import TABLE
 
 SOUNDBACK = "from soundback.cli import app; app()"
-TABLE = "soundtracks.csv"
 
 
 @flow(name="soundtrack")

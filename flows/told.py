@@ -7,8 +7,8 @@ from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from slugify import slugify
 
-from flows.showing import key_of
 from soundback.errors import TransientError
 
 # What DVC says it does.
@@ -63,7 +63,7 @@ class Told:
 
     def _show_progress(self, percent: float, what: str) -> None:
         if self._artifact is None:
-            key = key_of(self.what)
+            key = slugify(self.what)
             described = f"{self.what}: {what}"
             self._artifact = cast(UUID, create_progress_artifact(progress=percent, key=key, description=described))
         else:
