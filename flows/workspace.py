@@ -1,6 +1,7 @@
 """A run's hold on the workspace: one at a time, and what it changes for itself is put back however it ends."""
 
 import fcntl
+import logging
 import os
 import shutil
 import subprocess
@@ -12,16 +13,23 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows import PROJECT
 from soundback.errors import ParamsError, SoundbackError
 from soundback.outputs import whole_file, whole_folder
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+log = logging.getLogger(__name__)
 
 LOCK = Path(".dvc/tmp/flow.lock")
 SAVED = Path(".dvc/tmp/flow-saved")
 CHANGED = (Path("params.yaml"), Path("dvc.lock"))
 TRAINING_SLOT = Path(tempfile.gettempdir()) / "soundback-training.lock"
 LOOK_AGAIN_S = 0.5
+DVC_IS_BUSY_S = 60.0
 
 
 class BusyError(SoundbackError):
@@ -62,14 +70,14 @@ def one_run_at_a_time(
 
 @contextmanager
 def settings_of_this_run(overrides: Sequence[str], *, keep: bool) -> Iterator[None]:
-    """Has params.yaml say what this run wants; afterwards it and dvc.lock are as they were.
+    """Has params.yaml say what this run wants; afterwards it, dvc.lock and data/ are as they were.
 
-    Also if the run is killed: then another process puts them back, or at the latest the next run. Call it while holding
-    the workspace.
+    Also if the run is killed: then another process puts them back, or at the latest the next run. What is unfinished in
+    data/ stays, so that a run with the same settings goes on from there. Call it while holding the workspace.
 
     Args:
       overrides: in DVC's syntax, as after `dvc exp run --set-param`, e.g. "dataset.videos_per_label=50".
-      keep: leave both files as the run left them if it ends well.
+      keep: leave all of it as the run left it if it ends well.
 
     Raises:
       ParamsError: if DVC cannot read an override, or params.yaml has no such setting.
@@ -81,12 +89,16 @@ def settings_of_this_run(overrides: Sequence[str], *, keep: bool) -> Iterator[No
         for path in CHANGED:
             if path.exists():
                 shutil.copy2(path, folder / path.name)
-    with _putting_back_if_killed():
+    with _looked_after():
         try:
             _apply(overrides)
             yield
-        except BaseException:
+        except Exception:
             _put_back()
+            raise
+        except BaseException:
+            # Who cancels a run does not wait until data/ is back: what looks after it sees to that.
+            _put_back_files()
             raise
         if keep:
             shutil.rmtree(SAVED)
@@ -126,6 +138,13 @@ def _apply(overrides: Sequence[str]) -> None:
 def _put_back() -> None:
     if not SAVED.is_dir():
         return
+    _put_back_files()
+    if not _put_back_data():
+        log.warning("Not all of data/ is as dvc.lock says; `dvc status` says what is not, `dvc repro` builds it.")
+    shutil.rmtree(SAVED)
+
+
+def _put_back_files() -> None:
     for path in CHANGED:
         saved = SAVED / path.name
         if not saved.exists():
@@ -133,18 +152,62 @@ def _put_back() -> None:
             continue
         with whole_file(path) as partial:
             shutil.copy2(saved, partial)
-    shutil.rmtree(SAVED)
+
+
+def _put_back_data() -> bool:
+    """Has data/ as dvc.lock says, but for what is unfinished, and for what DVC's cache no longer has."""
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    if not CHANGED[1].exists():
+        return True
+    deadline = time.monotonic() + DVC_IS_BUSY_S
+    while True:
+        try:
+            with Repo() as repo:
+                return _check_out(repo)
+        except LockError:
+            # A DVC that was killed counts as being at work until the system has taken note of its end.
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(LOOK_AGAIN_S)
+        except DvcException:
+            return False
+
+
+def _check_out(repo: "Repo") -> bool:
+    from dvc.exceptions import DvcException
+
+    changed = [out for out in repo.index.outs if out.hash_info and out.workspace_status()]
+    kept = [out.fs_path for out in changed if not out.changed_cache()]
+    if len(kept) == len(changed):
+        with suppress(DvcException):  # Something is unfinished.
+            repo.checkout()
+            return True
+    restored = 0
+    for path in kept:
+        with suppress(DvcException):
+            repo.checkout(targets=[path])
+            restored += 1
+    return restored == len(changed)
 
 
 @contextmanager
-def _putting_back_if_killed() -> Iterator[None]:
-    """Has another process look after what is to be put back; it ends with the block."""
+def _looked_after() -> Iterator[None]:
+    """Has another process put back what this one leaves changed, as when it is killed."""
     # In a session of its own: what is sent to the run and its children is not meant for it.
     command = [sys.executable, "-m", "flows.workspace"]
     paths = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": paths}
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True):
+    keeper = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
+    try:
         yield
+    finally:
+        assert keeper.stdin is not None  # noqa: S101 (for mypy; Popen was asked for a pipe)
+        keeper.stdin.close()
+        if not SAVED.is_dir():
+            keeper.wait()
 
 
 def _wait_for(lock: TextIOWrapper, hold: Callable[[str], None] | None) -> None:
@@ -184,10 +247,13 @@ def main() -> None:
     with LOCK.open("a+", encoding="utf-8") as lock:
         # A process that is killed lets go of one thing after the other. Whoever else takes the lock puts back as well.
         while SAVED.is_dir():
-            if _take(lock):
-                _put_back()
-            else:
+            if not _take(lock):
                 time.sleep(LOOK_AGAIN_S / 10)
+                continue
+            named = _read(lock)
+            _write(lock, named or f"what puts data/ back after a cancelled run (process {os.getpid()})")
+            _put_back()
+            _write(lock, named)
 
 
 if __name__ == "__main__":

@@ -329,11 +329,12 @@ def test_a_run_with_settings_of_its_own_is_recorded_and_the_files_are_put_back_u
     Path("dvc.yaml").write_text(yaml.safe_dump(described))
     make_repository()
     run()
-    before = (Path("params.yaml").read_bytes(), Path("dvc.lock").read_bytes())
+    files = [Path("params.yaml"), Path("dvc.lock"), Path("a")]
+    before = [path.read_bytes() for path in files]
     state, _ = run(videos_per_label=7, keep=keep)
     assert state.is_completed()
-    assert Path("a").read_text() == "7"
-    assert ((Path("params.yaml").read_bytes(), Path("dvc.lock").read_bytes()) == before) != keep
+    assert Path("a").read_text() == ("7" if keep else "9")
+    assert ([path.read_bytes() for path in files] == before) != keep
     references = git("for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
     (recorded,) = [each for each in references if each.endswith(f"/{state_name(state)}")]
     assert yaml.safe_load(git("show", f"{recorded}:params.yaml"))["dataset"]["videos_per_label"] == 7

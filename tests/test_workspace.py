@@ -114,6 +114,69 @@ def test_what_a_killed_run_changed_is_put_back_at_once():
     wait_until(before)
 
 
+STAGE = (
+    "stages: {write: {cmd: mkdir -p data/out && cp params.yaml data/out/part, deps: [params.yaml], outs: [data/out]}}"
+)
+
+
+@pytest.fixture
+def dvc(monkeypatch, project):
+    """DVC, in a project of one stage whose output says which settings it is of."""
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(project / "site"))
+
+    def run(*command: str) -> str:
+        ran = subprocess.run([sys.executable, "-m", "dvc", *command], check=True, capture_output=True, text=True)
+        return ran.stdout
+
+    Path("dvc.lock").unlink()
+    Path("dvc.yaml").write_text(STAGE)
+    run("init", "--no-scm")
+    run("repro")
+    return run
+
+
+def test_data_is_that_of_the_old_settings_again(dvc):
+    before = Path("data/out/part").read_bytes()
+    with one_run_at_a_time(), settings_of_this_run(OVERRIDES, keep=False):
+        dvc("repro")
+        assert Path("data/out/part").read_bytes() != before
+    assert Path("data/out/part").read_bytes() == before
+    assert "up to date" in dvc("status")
+
+
+def test_what_a_run_took_out_of_data_is_there_again(dvc):
+    with one_run_at_a_time(), settings_of_this_run(OVERRIDES, keep=False):
+        shutil.rmtree("data/out")
+    assert "up to date" in dvc("status")
+
+
+def test_what_is_unfinished_in_data_stays_for_the_run_that_goes_on_with_it(dvc):
+    with one_run_at_a_time(), settings_of_this_run(OVERRIDES, keep=False):
+        Path("data/out/downloaded").write_text("nowhere else")
+    assert Path("data/out/downloaded").read_text() == "nowhere else"
+
+
+def test_who_cancels_does_not_wait_for_data_which_comes_back_all_the_same(dvc, monkeypatch):
+    before = files()
+
+    class Cancelled(BaseException):
+        pass
+
+    def never(*_: object) -> None:
+        raise AssertionError("this takes too long")
+
+    monkeypatch.setattr(workspace, "_put_back_data", never)
+    shutil.rmtree("data/out")
+    with pytest.raises(Cancelled), one_run_at_a_time(), settings_of_this_run(OVERRIDES, keep=False):
+        raise Cancelled
+    assert files() == before
+    deadline = time.monotonic() + 60
+    while workspace.SAVED.exists() or workspace.LOCK.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "up to date" in dvc("status")
+
+
 def test_the_next_run_puts_back_what_nobody_else_could_and_knows_who_was_killed():
     before = files()
     with start_run() as run:
