@@ -21,7 +21,10 @@ def overrides_for(labels: Sequence[str], videos_per_label: int, settings: Sequen
     if labels:
         known = load_params().labels
         wanted = {_folder_of(label, known): label for label in labels}
-        overrides += [f"~labels.{folder}" for folder in known if folder not in wanted]
+        # A branch that all labels leave goes with them.
+        kept = {folder.split("/")[0] for folder in wanted}
+        left = (folder if folder.split("/")[0] in kept else folder.split("/")[0] for folder in known.keys() - wanted)
+        overrides += [f"~labels.{folder.replace('/', '.')}" for folder in sorted(set(left))]
         overrides += [f"+labels.{folder}={_quoted(label)}" for folder, label in wanted.items() if folder not in known]
     return [*overrides, *settings]
 

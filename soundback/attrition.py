@@ -49,7 +49,7 @@ class Tables:
     Attributes:
       videos: a folder for each label, with its downloads.parquet.
       audio: a folder for each label, with its audio.parquet.
-      catalog: a table for each label; only looked at for labels that have no downloads.parquet yet.
+      catalog: a folder for each label, with its catalog.parquet; only looked at while there is no downloads.parquet.
       duplicates: one table, if duplicates were looked for.
     """
 
@@ -255,7 +255,7 @@ def _follow(
     """What became of each video of one label."""
     fetched = _by_video(tables.videos / key / "downloads.parquet")
     if fetched is None:
-        listed = _by_video(tables.catalog and tables.catalog / f"{key}.parquet") or {}
+        listed = _by_video(tables.catalog and tables.catalog / key / "catalog.parquet") or {}
         return {video_id: _lost("list", rows) or Fate("download", PENDING) for video_id, rows in listed.items()}
 
     def fate(video_id: str, rows: Sequence[Row]) -> Fate:
@@ -279,7 +279,7 @@ def _lost(step: str, rows: Sequence[Row]) -> Fate | None:
 
 def _name(tables: Tables, key: str) -> str | None:
     """The display name of a label, as its tables have it."""
-    paths = (tables.videos / key / "downloads.parquet", tables.catalog and tables.catalog / f"{key}.parquet")
+    paths = (tables.videos / key / "downloads.parquet", tables.catalog and tables.catalog / key / "catalog.parquet")
     return next((str(row["label"]) for path in paths for row in _read(path, ("label",)) or ()), None)
 
 

@@ -98,7 +98,7 @@ def frame_shards(root: Path, duplicates: Path, labels: Collection[str]) -> Frame
 
 def label_folders(root: Path, labels: Collection[str]) -> list[Path]:
     """The folders of these labels, sorted; a stale folder would poison what is trained on."""
-    found = {path.name for path in root.iterdir() if path.is_dir()} if root.is_dir() else set()
+    found = {path.relative_to(root).as_posix() for path in _label_entries(root, labels) if path.is_dir()}
     if stale := sorted(found - set(labels)):
         raise DataContractError(
             f"{root} holds {', '.join(stale)}, which params.yaml does not name. "
@@ -143,11 +143,25 @@ def prune(data: Path, labels: Collection[str]) -> list[Path]:
     Returns:
       What was removed.
     """
-    per_label = [path for kind in ("catalog", "videos", "audio", "frames") for path in sorted((data / kind).glob("*"))]
-    stale = [path for path in per_label if path.stem not in labels]
+    stale = [
+        path
+        for kind in ("catalog", "videos", "audio", "frames")
+        for path in _label_entries(data / kind, labels)
+        if path.relative_to(data / kind).as_posix() not in labels
+    ]
     for path in stale:
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
     return stale
+
+
+def _label_entries(root: Path, labels: Collection[str]) -> list[Path]:
+    """What lies where the folders of labels are: under `root`, and in the folders of branches that several share."""
+    shared = {label.split("/")[0] for label in labels if "/" in label}
+    return [
+        entry
+        for path in (sorted(root.iterdir()) if root.is_dir() else ())
+        for entry in (sorted(path.iterdir()) if path.name in shared and path.is_dir() else (path,))
+    ]

@@ -21,6 +21,10 @@ class SourceError(SoundbackError):
     """A source of videos did not answer as it must."""
 
 
+class LabelError(SourceError):
+    """Nothing can be had of one label; the others are none the worse for it."""
+
+
 class TransientError(SourceError):
     """A source did not answer now, and may in a minute.
 

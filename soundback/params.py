@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from rapidfuzz import process
 
 from soundback.errors import ParamsError
@@ -13,6 +13,7 @@ from soundback.errors import ParamsError
 Share = Annotated[float, Field(ge=0, lt=1)]
 Steps = Annotated[int, Field(gt=0)]
 # An index of YouTube-8M is a number in YAML.
+KEY = "[a-z0-9][a-z0-9_-]*"
 LabelName = Annotated[str, Field(coerce_numbers_to_str=True)]
 Minutes = Annotated[float, Field(gt=0, description="a cap; a model stopped by it says so in its metrics")]
 
@@ -220,7 +221,9 @@ class Params(Section):
     """The whole of params.yaml."""
 
     source: Annotated[Source, Field(discriminator="kind")]
-    labels: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], LabelName] = Field(min_length=2)
+    labels: dict[Annotated[str, Field(pattern=f"^{KEY}(/{KEY})?$")], LabelName] = Field(
+        min_length=2, description="by folder; those of a branch that several share are BRANCH/LABEL"
+    )
     dataset: Dataset
     download: Download
     curation: Curation
@@ -233,6 +236,21 @@ class Params(Section):
     judge: Judge
     soundtrack: Soundtrack
     evaluation: Evaluation
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _by_folder(cls, labels: Any) -> Any:
+        """Has labels that stand under the name of a branch beside those that have one of their own."""
+        if not isinstance(labels, dict):
+            return labels
+        found: dict[Any, Any] = {}
+        for key, value in labels.items():
+            if "/" in str(key) or value == {}:
+                raise ValueError(f"{key!r} must be a folder's name, with a label or with FOLDER: LABEL lines under it")
+            found |= (
+                {f"{key}/{each}": label for each, label in value.items()} if isinstance(value, dict) else {key: value}
+            )
+        return found
 
     @model_validator(mode="after")
     def _frames_cover_whole_samples(self) -> Self:

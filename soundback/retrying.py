@@ -42,7 +42,7 @@ def retry(wanted: Sequence[str], statuses: frozenset[str], labels: Mapping[str, 
       SourceError: if the stage failed; it has said why.
     """
     counts = {key: _count(key, statuses) for key in dict.fromkeys(_find_key(each, labels) for each in wanted)}
-    if stages := [f"download_videos@{key}" for key, n_rows in counts.items() if n_rows]:
+    if stages := dict.fromkeys(_stage(key) for key, n_rows in counts.items() if n_rows):
         # dvc.yaml's commands say `python`: it must be this one.
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         environment = {**os.environ, "PATH": path, "SOUNDBACK_RETRY": ",".join(sorted(statuses))}
@@ -60,9 +60,14 @@ def _find_key(wanted: str, labels: Mapping[str, str]) -> str:
     raise ParamsError(f"params.yaml has no label {wanted!r}; did you mean {nearest[0]!r}?")
 
 
+def _stage(key: str) -> str:
+    """The stage that fetches the videos of a label, and those of the others of its branch."""
+    return f"download_videos@{key.split('/')[0]}"
+
+
 def _count(key: str, statuses: frozenset[str]) -> int:
     table = Path("data") / "videos" / key / "downloads.parquet"
     if not table.exists():
-        raise SourceError(f"There is no {table} yet. Run `dvc repro download_videos@{key}`: it asks for all it lacks.")
+        raise SourceError(f"There is no {table} yet. Run `dvc repro {_stage(key)}`: it asks for all it lacks.")
     found = schemas.read_table(table, schemas.DOWNLOADS).column("status").to_pylist()
     return sum(status in statuses for status in found)

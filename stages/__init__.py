@@ -3,11 +3,15 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from soundback.errors import SoundbackError, TransientError
+from rapidfuzz import fuzz, process
+
+from soundback.errors import LabelError, ParamsError, SoundbackError, TransientError
 from soundback.lifetime import die_with_parent, is_orphan
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -27,3 +31,34 @@ def stage_process() -> Iterator[None]:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def each_label(labels: Iterable[str], branch: str, work: Callable[[str], None]) -> None:
+    """Works on every label of a branch in turn; of one that cannot be had, the others do not suffer.
+
+    Args:
+      labels: folders of all labels.
+      branch: of the stage: the folder of a label, or of several.
+      work: called with the folder of each.
+
+    Raises:
+      ParamsError: if there is no such branch.
+      LabelError: after all others, if some labels cannot be had.
+    """
+    labels = list(labels)
+    ours = [label for label in labels if label.split("/")[0] == branch]
+    if not ours:
+        nearest = process.extractOne(branch, labels, scorer=fuzz.ratio)
+        raise ParamsError(
+            f"params.yaml has no label {branch!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else ".")
+        )
+    failed = []
+    for label in ours:
+        if len(ours) > 1:
+            log.info("%s", label)
+        try:
+            work(label)
+        except LabelError as error:
+            failed.append(f"{label}: {error}" if len(ours) > 1 else str(error))
+    if failed:
+        raise LabelError("\n".join(failed))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from soundback import schemas
 from soundback.doctor import checks
-from soundback.errors import DataContractError, SettingsError, SourceError, TransientError
+from soundback.errors import DataContractError, LabelError, SettingsError, TransientError
 from soundback.outputs import check_case_kept
 from soundback.params import Curation, Download, Source, load_params
 from soundback.progress import show_progress
@@ -20,7 +20,7 @@ from soundback.sources.cutting import Clip
 from soundback.sources.download import RECIPE
 from soundback.sources.harvest import Order, Wanted, download_all
 from soundback.sources.ledger import Ledger, hash_request
-from stages import stage_process
+from stages import each_label, stage_process
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ def download_videos(catalog: Path, videos: Path, *, params: Sections) -> None:
       params: where the videos are, and what is wanted of them.
 
     Raises:
-      SourceError: if the source refuses us, too many videos failed for reasons that may pass, or none could be had; the
-        work done is kept.
+      SourceError: if the source refuses us, or too many videos failed for reasons that may pass; the work done is kept.
+      LabelError: if none could be had.
     """
     catalogued = {row["video_id"]: row for row in schemas.read_table(catalog, schemas.CATALOG).to_pylist()}
     fetchable = [video_id for video_id, row in catalogued.items() if row["status"] == "ok"]
@@ -126,7 +126,8 @@ def _check_yield(outcomes: Mapping[str, Sequence[Clip]], params: Download) -> No
     """Stops before a dataset is made of what happened to be reachable today.
 
     Raises:
-      SourceError: saying what to do.
+      TransientError: if that may be another day; saying what to do.
+      LabelError: if there is nothing.
     """
     statuses = [_status(clips) for clips in outcomes.values()]
     n_retryable = sum(status in schemas.RETRYABLE_STATUSES for status in statuses)
@@ -137,7 +138,7 @@ def _check_yield(outcomes: Mapping[str, Sequence[Clip]], params: Download) -> No
             "SOUNDBACK_COOKIES, or update yt-dlp, and run again."
         )
     if "ok" not in statuses:
-        raise SourceError(f"{_counts(outcomes)}. Nothing can be made of this label: choose another in params.yaml.")
+        raise LabelError(f"{_counts(outcomes)}. Nothing can be made of this label: choose another in params.yaml.")
 
 
 def _counts(outcomes: Mapping[str, Sequence[Clip]]) -> str:
@@ -160,4 +161,9 @@ if __name__ == "__main__":
         params = load_params()
         checks.require(params, "download_videos")
         sections = Sections(params.source, params.download, params.curation)
-        download_videos(Path(sys.argv[1]), Path(sys.argv[2]), params=sections)
+        branch, (catalogs, videos) = sys.argv[1], map(Path, sys.argv[2:])
+        each_label(
+            params.labels,
+            branch,
+            lambda label: download_videos(catalogs / label / "catalog.parquet", videos / label, params=sections),
+        )

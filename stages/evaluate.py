@@ -67,7 +67,7 @@ def evaluate(
     sample_rate, drawn = params.audio.sample_rate, params.evaluation
     ear = Ear(sample_rate, sample_rate // params.frames.frame_rate, params.cues)
     clips = audio_clips(audio, duplicates, params.labels)
-    held_out = HeldOut(Folders(videos, frames), clips, drawn.max_videos_per_label, params.source)
+    held_out = HeldOut(Folders(videos, audio, frames), clips, drawn.max_videos_per_label, params.source)
     known = training_sounds(clips)
     training_waveforms = [waveform for waveforms in known.values() for waveform in waveforms]
     soundtrack, judge = Soundtrack.load(models, params=params.soundtrack), Judge.load(models / "judge.keras")

@@ -15,7 +15,7 @@ from soundback.media import audio, ffmpeg, loudness
 from soundback.outputs import whole_folder
 from soundback.params import Audio, load_params
 from soundback.progress import show_progress
-from stages import stage_process
+from stages import each_label, stage_process
 
 log = logging.getLogger(__name__)
 
@@ -87,4 +87,9 @@ if __name__ == "__main__":
     with stage_process():
         params = load_params()
         checks.require(params, "extract_audio")
-        extract_audio(*map(Path, sys.argv[1:]), params=params.audio)
+        branch, (videos, sounds) = sys.argv[1], map(Path, sys.argv[2:])
+        each_label(
+            params.labels,
+            branch,
+            lambda label: extract_audio(videos / label, sounds / label, params=params.audio),
+        )

@@ -16,7 +16,7 @@ from soundback.executors import open_workers
 from soundback.media import ffmpeg, shards
 from soundback.params import Frames, load_params
 from soundback.progress import Progress, show_progress
-from stages import stage_process
+from stages import each_label, stage_process
 
 log = logging.getLogger(__name__)
 
@@ -96,4 +96,9 @@ if __name__ == "__main__":
     with stage_process():
         params = load_params()
         checks.require(params, "extract_frames")
-        extract_frames(*map(Path, sys.argv[1:]), params=params.frames)
+        branch, (videos, frames) = sys.argv[1], map(Path, sys.argv[2:])
+        each_label(
+            params.labels,
+            branch,
+            lambda label: extract_frames(videos / label, frames / label, params=params.frames),
+        )

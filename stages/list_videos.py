@@ -6,16 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from rapidfuzz import fuzz, process
-
 from soundback import schemas
-from soundback.errors import ParamsError, SourceError
+from soundback.errors import LabelError
 from soundback.outputs import check_case_kept
 from soundback.params import Dataset, DemoSource, Source, TableSource, YouTube8MSource, load_params
 from soundback.progress import Progress, show_progress
 from soundback.sources import own_videos, youtube8m
 from soundback.sources.sampling import sample_ids, split_of
-from stages import stage_process
+from stages import each_label, stage_process
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +38,9 @@ def list_videos(
       dataset: how many videos, drawn how, split how.
 
     Raises:
-      ParamsError: if there is no such key.
-      SourceError: if the label is unknown or the source does not answer; nothing is written then.
+      LabelError: if none of its videos can be had; nothing is written then.
+      SourceError: if the label is unknown or the source does not answer; nor is it then.
     """
-    if key not in labels:
-        nearest = process.extractOne(key, list(labels), scorer=fuzz.ratio)
-        raise ParamsError(f"params.yaml has no label {key!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else "."))
     with show_progress(f"Listing {labels[key]}") as progress:
         if isinstance(source, TableSource):
             rows = own_videos.list_label(table, labels[key], dataset=dataset, progress=progress)
@@ -53,7 +48,7 @@ def list_videos(
             rows = _ask_youtube8m(labels[key], source, dataset, progress)
     if not any(row["status"] == "ok" for row in rows):
         (reason, n), *_ = Counter(str(row["reason"]) for row in rows).most_common(1) or [("none is listed", 0)]
-        raise SourceError(
+        raise LabelError(
             f"None of the {len(rows)} videos under {labels[key]} can be had; of {n} it is said: {reason}. "
             "Nothing was written: run again later, or choose another label in params.yaml."
         )
@@ -94,10 +89,16 @@ def _row(listed: youtube8m.Listed, label: youtube8m.Label, dataset: Dataset) -> 
 if __name__ == "__main__":
     with stage_process():
         params = load_params()
-        list_videos(
-            sys.argv[1],
-            *map(Path, sys.argv[2:]),
-            source=params.source,
-            labels=params.labels,
-            dataset=params.dataset,
+        branch, (table, catalogs) = sys.argv[1], map(Path, sys.argv[2:])
+        each_label(
+            params.labels,
+            branch,
+            lambda label: list_videos(
+                label,
+                table,
+                catalogs / label / "catalog.parquet",
+                source=params.source,
+                labels=params.labels,
+                dataset=params.dataset,
+            ),
         )

@@ -56,7 +56,7 @@ def write(data, key, *, downloads=None, audio=None, listed=()):
              "status": status, "reason": WORDS.get(status)}
             for video_id, status in listed
         ]  # fmt: skip
-        schemas.write_table(rows, schemas.CATALOG, data / "catalog" / f"{key}.parquet")
+        schemas.write_table(rows, schemas.CATALOG, data / "catalog" / key / "catalog.parquet")
 
 
 def write_duplicates(data, *pairs):

@@ -74,8 +74,7 @@ def test_prune_removes_what_no_label_owns_and_nothing_else(tmp_path):
     for path in ("videos/drum/a.mp4", "videos/gone/a.mp4", "audio/gone/a.wav", "models/wavenet.keras"):
         (tmp_path / "data" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / path).touch()
-    (tmp_path / "data/catalog").mkdir()
-    (tmp_path / "data/catalog/gone.parquet").touch()
+    (tmp_path / "data/catalog/gone").mkdir(parents=True)
     result = run("prune", "--data", tmp_path / "data", "--params", params)
     assert result.exit_code == 0
     left = sorted(path.name for path in (tmp_path / "data").rglob("*") if path.is_file())

@@ -88,6 +88,22 @@ def test_all_but_the_labels_is_as_in_the_profile(project):
     ]
 
 
+def test_labels_that_share_a_branch_stay_in_it(project):
+    fill(project / "clips", Drum=3, Bell=3)
+    run("clips")
+    text = (project / "params.yaml").read_text()
+    shared = text.replace('  drum: "Drum"\n', '  struck:\n    drum: "Drum"\n')
+    (project / "params.yaml").write_text(shared)
+    fill(project / "clips", Struck=3, Rain=3)
+    assert run("clips").exit_code == 0
+    assert load_params(project / "params.yaml").labels == {
+        "bell": "Bell",
+        "rain": "Rain",
+        "struck/drum": "Drum",
+        "struck-2": "Struck",
+    }
+
+
 def test_the_catalogs_of_a_folder_of_videos_hold_all_of_them(project):
     for label in ("Drum kit", "🥁"):
         (project / "clips" / label).mkdir(parents=True)
@@ -100,7 +116,7 @@ def test_the_catalogs_of_a_folder_of_videos_hold_all_of_them(project):
     assert labels == {"bell": "Bell", "drum-kit": "Drum kit", "label": "🥁"}
     rows = []
     for key in labels:
-        out = Path(f"data/catalog/{key}.parquet")
+        out = Path(f"data/catalog/{key}/catalog.parquet")
         list_videos(key, TABLE, out, source=SOURCE, labels=labels, dataset=DATASET)
         rows += schemas.read_table(out, schemas.CATALOG).to_pylist()
     assert {(row["label"], row["address"]) for row in rows} == {

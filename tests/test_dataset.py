@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from soundback import schemas
-from soundback.dataset import audio_clips, frame_shards
+from soundback.dataset import audio_clips, frame_shards, prune
 from soundback.errors import DataContractError
 from tests import watched
 
@@ -86,3 +86,28 @@ def test_a_stale_or_missing_label_folder_stops_with_a_sentence(audio, none):
         audio_clips(audio, none, ["drum"])
     with pytest.raises(DataContractError, match=r"lacks rain, which params.yaml names"):
         audio_clips(audio, none, ["drum", "bell", "rain"])
+
+
+def test_labels_of_a_shared_branch_are_read_like_others(audio, none):
+    write_audio(audio, **{"drum": [row("a", "Drum")], "wet/rain": [row("b", "Rain")], "wet/fall": [row("c", "Fall")]})
+    labels = ["drum", "wet/rain", "wet/fall"]
+    assert [clip.path.relative_to(audio).as_posix() for clip in audio_clips(audio, none, labels)] == [
+        "drum/a_00.wav",
+        "wet/fall/c_00.wav",
+        "wet/rain/b_00.wav",
+    ]
+    with pytest.raises(DataContractError, match=r"holds wet/fall, which params.yaml does not name"):
+        audio_clips(audio, none, ["drum", "wet/rain"])
+    with pytest.raises(DataContractError, match=r"holds wet, which params.yaml does not name"):
+        audio_clips(audio, none, ["drum"])
+
+
+def test_what_is_pruned_is_what_no_label_has_also_within_a_shared_branch(tmp_path, none):
+    tables = {key: [row("a", "Drum")] for key in ("drum", "old", "wet/rain", "wet/old", "once/shared")}
+    write_audio(tmp_path / "audio", **tables)
+    (tmp_path / "videos/wet").mkdir(parents=True)
+    (tmp_path / "videos/wet/of_when_it_was_a_label.mp4").touch()
+    labels = ["drum", "wet/rain"]
+    removed = {path.relative_to(tmp_path).as_posix() for path in prune(tmp_path, labels)}
+    assert removed == {"audio/old", "audio/wet/old", "audio/once", "videos/wet/of_when_it_was_a_label.mp4"}
+    assert not prune(tmp_path, labels)

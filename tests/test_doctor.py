@@ -265,7 +265,7 @@ def test_the_estimate_holds_for_a_dataset_that_is_made(tmp_path, monkeypatch):
     data = tmp_path / "data"
     n_videos = 0
     for key in params.labels:
-        catalog, videos = data / "catalog" / f"{key}.parquet", data / "videos" / key
+        catalog, videos = data / "catalog" / key / "catalog.parquet", data / "videos" / key
         list_videos(key, tmp_path, catalog, source=params.source, labels=params.labels, dataset=params.dataset)
         download_videos(catalog, videos, params=Sections(params.source, params.download, params.curation))
         extract_audio(videos, data / "audio" / key, params=params.audio)
@@ -368,10 +368,10 @@ def test_a_warning_keeps_no_stage_from_beginning(yt_dlp_of, caplog, tmp_path, fr
 
 @pytest.mark.parametrize("stage", ["extract_audio", "extract_frames"])
 def test_a_stage_run_without_ffmpeg_ends_in_a_sentence_and_not_with_an_empty_result(stage, tmp_path):
-    write_downloads(tmp_path / "videos", {"a": "a_00.mp4"})
+    write_downloads(tmp_path / "videos" / "drum", {"a": "a_00.mp4"})
     (tmp_path / "params.yaml").write_text((PROJECT / "profiles" / "smoke.yaml").read_text())
     ended = subprocess.run(
-        [sys.executable, "-m", f"stages.{stage}", "videos", "out"],
+        [sys.executable, "-m", f"stages.{stage}", "drum", "videos", "out"],
         cwd=tmp_path,
         env={"PYTHONPATH": str(PROJECT), "IMAGEIO_FFMPEG_EXE": str(tmp_path / "none"), "PATH": "/usr/bin:/bin"},
         capture_output=True,

@@ -219,9 +219,9 @@ def start_stage(folder, site):
     params["download"], params["curation"] = DOWNLOAD.model_dump(), CURATION.model_dump()
     folder.mkdir(exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    write_catalog(folder / "catalog.parquet")
+    write_catalog(folder / "catalog" / "drum" / "catalog.parquet")
     return subprocess.Popen(
-        [sys.executable, "-m", "stages.download_videos", "catalog.parquet", "drum"],
+        [sys.executable, "-m", "stages.download_videos", "drum", "catalog", "."],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "SOUNDBACK_EXECUTOR": "processes"},
         stdout=subprocess.PIPE,

@@ -177,7 +177,7 @@ def test_a_second_run_writes_the_same_bytes(root, out, tmp_path):
 
 def test_no_test_video_is_an_error_in_words(root):
     with pytest.raises(DataContractError, match="No test video has both sound and frames"):
-        HeldOut(Folders(root / "videos", root / "frames"), [], 2, PARAMS.source)
+        HeldOut(Folders(root / "videos", root / "audio", root / "frames"), [], 2, PARAMS.source)
     with pytest.raises(DataContractError, match="no usable training sound"):
         training_sounds([])
 

@@ -46,7 +46,7 @@ NAMES = [
 ]
 # What our own files and folders are called, all of them.
 FOLDER = r"data(/(catalog|videos|audio|frames)(/drum)?)?"
-FILE = r"data/(catalog/drum\.parquet|(videos|audio|frames)/drum/[A-Za-z0-9_-]{1,60}\.(mp4|mkv|parquet|wav))"
+FILE = r"data/((catalog|videos|audio|frames)/drum/[A-Za-z0-9_-]{1,60}\.(mp4|mkv|parquet|wav))"
 OURS = re.compile(f"{FOLDER}|{FILE}")
 RECORDER = """#!{python}
 import json, os, sys
@@ -86,10 +86,10 @@ class Ground:
     def build(self) -> None:
         """Runs all stages of the label."""
         for run in (
-            self.run("list_videos", "drum", "videos.csv", "data/catalog/drum.parquet"),
-            self.run("download_videos", "data/catalog/drum.parquet", "data/videos/drum"),
-            self.run("extract_audio", "data/videos/drum", "data/audio/drum"),
-            self.run("extract_frames", "data/videos/drum", "data/frames/drum"),
+            self.run("list_videos", "drum", "videos.csv", "data/catalog"),
+            self.run("download_videos", "drum", "data/catalog", "data/videos"),
+            self.run("extract_audio", "drum", "data/videos", "data/audio"),
+            self.run("extract_frames", "drum", "data/videos", "data/frames"),
         ):
             assert run.returncode == 0, run.stdout + run.stderr
 
@@ -266,14 +266,14 @@ def test_a_catalog_that_was_tampered_with(
     monkeypatch.chdir(ground.project)
     monkeypatch.setenv("SOUNDBACK_EXECUTOR", "threads")
     monkeypatch.setenv("HOME", str(ground.root / "home"))
-    monkeypatch.setattr(sys, "argv", ["download_videos", "data/catalog/drum.parquet", "data/videos/drum"])
+    monkeypatch.setattr(sys, "argv", ["download_videos", "drum", "data/catalog", "data/videos"])
     with serve({"/watch/0-good_good": Page(body)}) as site:
         write_params(ground, youtube8m_at(site))
         before = ground.outside()
         for name in NAMES:
             row = {"video_id": "0-good_good", "address": "0-good_good", column: name}
             row |= {"label": "Drum", "label_mid": "/m/026t6", "split": "train", "status": "ok", "reason": None}
-            schemas.write_table([row], schemas.CATALOG, ground.project / "data/catalog/drum.parquet")
+            schemas.write_table([row], schemas.CATALOG, ground.project / "data/catalog/drum/catalog.parquet")
             ended = None
             with mock.patch("stages.die_with_parent"):
                 try:

@@ -123,6 +123,23 @@ def test_a_label_s_key_must_be_a_folder_name(tmp_path: Path) -> None:
     assert "labels.Drum kit (set)" in said
 
 
+def test_labels_that_share_a_branch_are_folders_in_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    text = (PROJECT / "profiles" / "smoke.yaml").read_text()
+    path.write_text(text.replace("  rain: Rain\n", "  wet:\n    rain: Rain\n    fall: Waterfall\n", 1))
+    assert load_params(path).labels == {"drum": "Drum", "wet/rain": "Rain", "wet/fall": "Waterfall"}
+
+
+@pytest.mark.parametrize("wrong", [{"rain/fall": "Rain"}, {"wet": {}}, {"wet": {"rain/fall": "Rain"}}])
+def test_a_branch_has_labels_and_no_branches_of_its_own(tmp_path: Path, wrong: dict[str, object]) -> None:
+    path = tmp_path / "params.yaml"
+    values = yaml.safe_load((PROJECT / "profiles" / "smoke.yaml").read_text())
+    values["labels"] |= wrong
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ParamsError, match="labels"):
+        load_params(path)
+
+
 def test_a_label_may_be_an_index_which_is_a_number_in_yaml(tmp_path: Path) -> None:
     text = (PROJECT / "profiles" / "smoke.yaml").read_text()
     path = tmp_path / "params.yaml"

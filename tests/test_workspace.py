@@ -249,6 +249,19 @@ def test_the_labels_of_a_form_become_those_of_the_params(labels):
         assert (written["dataset"]["videos_per_label"], written["frames"]["fit"]) == (9, "crop")
 
 
+def test_a_label_of_a_shared_branch_leaves_it_and_the_last_one_takes_it_away():
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["labels"] = {"drum": "Drum", "wet": {"rain": "Rain", "fall": "Waterfall"}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    for labels, left in (
+        (["Drum", "Rain"], {"drum": "Drum", "wet": {"rain": "Rain"}}),
+        (["Drum", "Bell"], {"drum": "Drum", "bell": "Bell"}),
+        (["Bell", "Waterfall"], {"wet": {"fall": "Waterfall"}, "bell": "Bell"}),
+    ):
+        with one_run_at_a_time(), settings_of_this_run(overrides_for(labels, 0, []), keep=False):
+            assert yaml.safe_load(Path("params.yaml").read_text())["labels"] == left
+
+
 def test_an_empty_form_overrides_nothing():
     assert overrides_for([], 0, []) == []
 

@@ -50,10 +50,12 @@ class Folders:
 
     Attributes:
       videos: clips.
+      audio: wavs.
       frames: shards.
     """
 
     videos: Path
+    audio: Path
     frames: Path
 
 
@@ -88,8 +90,8 @@ class HeldOut:
             )
         self._downloads = {
             (row["video_id"], row["clip_index"]): row
-            for slug in sorted({slug_of(clip) for clip in self.clips})
-            for row in schemas.read_table(folders.videos / slug / "downloads.parquet", schemas.DOWNLOADS).to_pylist()
+            for folder in sorted({self._folder(clip) for clip in self.clips})
+            for row in schemas.read_table(folder / "downloads.parquet", schemas.DOWNLOADS).to_pylist()
         }
 
     def watch(
@@ -116,7 +118,11 @@ class HeldOut:
 
     def video(self, clip: Clip) -> Path:
         """The file of a clip."""
-        return self._folders.videos / slug_of(clip) / self._downloads[clip.video_id, clip.clip_index]["path"]
+        return self._folder(clip) / self._downloads[clip.video_id, clip.clip_index]["path"]
+
+    def _folder(self, clip: Clip) -> Path:
+        """Where the videos of a clip's label are."""
+        return self._folders.videos / clip.path.parent.relative_to(self._folders.audio)
 
     def _watch(self, clip: Clip, models: Models, ear: Ear, hearing: Hearing) -> Trial:
         waveform = read_wav(clip.path)
@@ -145,11 +151,6 @@ class HeldOut:
         start_s = self._downloads[clip.video_id, clip.clip_index]["clip_start_s"] or 0.0
         times_s = World(self._source).scene(clip.video_id).impact_times_s() - start_s
         return np.sort(times_s[(times_s >= 0) & (times_s < len(waveform) / ear.sample_rate)])
-
-
-def slug_of(clip: Clip) -> str:
-    """Folder name of a clip's label."""
-    return clip.path.parent.name
 
 
 def choose_clips(clips: Iterable[Clip], max_videos_per_label: int) -> list[Clip]:

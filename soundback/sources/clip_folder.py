@@ -1,10 +1,11 @@
 """A folder LABEL/*.mp4 becomes a table of one's own videos, and a params file that names its labels."""
 
+import itertools
 import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,8 +158,7 @@ def write_params(params: Path, settings: Path, labels: Iterable[str]) -> bool:
       Whether the file changed.
     """
     keys = name_keys(labels, load_params(settings).labels)
-    lines = [f"  {key}: {json.dumps(label, ensure_ascii=False)}\n" for key, label in keys.items()]
-    block = "".join(["labels: # folder name: label, as in videos.csv\n", *lines])
+    block = "".join(["labels: # folder name: label, as in videos.csv\n", *_lines(keys)])
     text = _LABELS_BLOCK.sub(lambda _: block, settings.read_text(encoding="utf-8"), count=1)
     if params.exists() and text == params.read_text(encoding="utf-8"):
         return False
@@ -167,6 +167,16 @@ def write_params(params: Path, settings: Path, labels: Iterable[str]) -> bool:
         if not _names(partial, keys):
             raise ParamsError(f"The labels of {settings} are not written a line each, KEY: LABEL. Write them so.")
     return True
+
+
+def _lines(keys: Mapping[str, str]) -> Iterator[str]:
+    """Of params.yaml: a line for each label, under the name of its branch where several share one."""
+    for branch, ours in itertools.groupby(keys.items(), key=lambda item: item[0].split("/")[0]):
+        for number, (key, label) in enumerate(ours):
+            if number == 0 and key != branch:
+                yield f"  {branch}:\n"
+            indent = "  " if key == branch else "    "
+            yield f"{indent}{key.split('/')[-1]}: {json.dumps(label, ensure_ascii=False)}\n"
 
 
 def name_keys(labels: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
@@ -178,14 +188,15 @@ def name_keys(labels: Iterable[str], known: Mapping[str, str]) -> dict[str, str]
     """
     kept = {label: key for key, label in known.items()}
     named: dict[str, str] = {}
+    branches = {key.split("/")[0] for key in known if "/" in key}
     for label in sorted(set(labels), key=lambda label: (label not in kept, label)):
         key = stem = kept.get(label) or key_of(label)
         number = 1
-        while key in named:
+        while key in named or key in branches:
             number += 1
             key = f"{stem}-{number}"
         named[key] = label
-    return dict(sorted(named.items()))
+    return dict(sorted(named.items(), key=lambda item: item[0].split("/")))
 
 
 def _names(params: Path, keys: Mapping[str, str]) -> bool:

@@ -37,6 +37,7 @@ from soundback.sources import download
 from tests.loopback import Page, make_video, serve
 
 PROJECT = Path(__file__).parents[2]
+LABEL = "drum"
 LIMIT = 1.3
 N_BODIES = 20
 WARM_UP = 3
@@ -173,7 +174,7 @@ def write_project(folder: Path, n_videos: int, watch: str) -> Download:
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     about: dict[str, object] = {"label": "Drum", "label_mid": "/m/026t6", "split": "train", "status": "ok"}
     rows = [about | {"video_id": video_id_of(n), "address": video_id_of(n), "reason": None} for n in range(n_videos)]
-    schemas.write_table(rows, schemas.CATALOG, folder / "catalog.parquet")
+    schemas.write_table(rows, schemas.CATALOG, folder / "catalog" / LABEL / "catalog.parquet")
     return load_params(folder / "params.yaml").download
 
 
@@ -181,11 +182,11 @@ def run_stage(folder: Path, n_workers: int) -> tuple[float, float, list[Moment]]
     """Runs `stages.download_videos` as DVC does: CPU and wall seconds in all, and how it looked on its way."""
     env = {**os.environ, "PYTHONPATH": str(PROJECT), "SOUNDBACK_WORKERS": str(n_workers)}
     before, started = cpu_s(resource.RUSAGE_CHILDREN), time.monotonic()
-    command = [sys.executable, "-m", "stages.download_videos", "catalog.parquet", "videos"]
+    command = [sys.executable, "-m", "stages.download_videos", LABEL, "catalog", "videos"]
     with (folder / "log").open("w") as log:
         stage = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         moments: list[Moment] = []
-        watcher = threading.Thread(target=watch_stage, args=(stage.pid, folder / "videos", started, moments))
+        watcher = threading.Thread(target=watch_stage, args=(stage.pid, folder / "videos" / LABEL, started, moments))
         watcher.start()
         status = stage.wait()
     took_s = time.monotonic() - started

@@ -42,6 +42,7 @@ from tests.bench.films import FILMS, RATE
 from tests.synthetic import write_downloads
 
 PROJECT = Path(__file__).parents[2]
+LABEL = "drum"  # any of params.yaml
 SIZE, QUALITY, GROUP_FRAMES = 224, 90, 128
 SPARSE = 4
 LIMITS = {("natural", RATE): 1.8, ("synthetic", RATE): 1.5, ("natural", SPARSE): 1.25, ("synthetic", SPARSE): 1.25}
@@ -142,10 +143,10 @@ class Project:
         told = {"size": SIZE, "fit": "stretch", "encoding": "jpeg", "jpeg_quality": QUALITY}
         stored = load_params(PROJECT / "params.yaml").frames
         self._params = stored.model_copy(update=told | {"row_group_frames": GROUP_FRAMES})
-        (folder / "videos").mkdir(parents=True)
+        (folder / "videos" / LABEL).mkdir(parents=True)
         for number, film in enumerate(films):
-            (folder / "videos" / f"{number}.mp4").hardlink_to(film)
-        write_downloads(folder / "videos", {f"v{number:03d}": f"{number}.mp4" for number in range(len(films))})
+            (folder / "videos" / LABEL / f"{number}.mp4").hardlink_to(film)
+        write_downloads(folder / "videos" / LABEL, {f"v{number:03d}": f"{number}.mp4" for number in range(len(films))})
 
     def extract(self, rate: int) -> None:
         """The stage within this process, so that starting does not count; all else does."""
@@ -155,13 +156,13 @@ class Project:
             environment.setenv("SOUNDBACK_WORKERS", "1")
             environment.setenv("SOUNDBACK_PROGRESS", "lines")
             with redirect_stdout(io.StringIO()):
-                extract_frames(self._folder / "videos", self._folder / "frames", params=params)
+                extract_frames(self._folder / "videos" / LABEL, self._folder / "frames" / LABEL, params=params)
 
     def run_stage(self, n_workers: int, n_cores: int) -> None:
         """The stage as DVC runs it, with the frame rate of params.yaml, on so many cores."""
         (self._folder / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
         env = os.environ | {"PYTHONPATH": str(PROJECT), "SOUNDBACK_WORKERS": str(n_workers)}
-        command = [sys.executable, "-m", "stages.extract_frames", "videos", "frames"]
+        command = [sys.executable, "-m", "stages.extract_frames", LABEL, "videos", "frames"]
         with bound_to(n_cores):
             done = subprocess.run(command, cwd=self._folder, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,71 @@
+"""Labels that share a branch of dvc.yaml: fewer stages, the same data."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import yaml
+
+from soundback.errors import LabelError, ParamsError, TransientError
+from stages import each_label
+from tests.clones import make_clone
+from tests.test_kill import built_in
+from tests.test_reproducible import OF_THE_DATASET
+
+LABELS = {"drum": "Drum", "wet/rain": "Rain", "wet/fall": "Waterfall"}
+
+
+def test_labels_that_share_a_branch_have_the_data_that_each_would_have_alone(tmp_path: Path) -> None:
+    clone = make_clone(tmp_path, profile="smoke")
+    params = yaml.safe_load((clone.root / "params.yaml").read_text())
+    params["dataset"]["videos_per_label"] = 3
+    built = {}
+    for name, labels in (
+        ("alone", {"drum": "Drum", "rain": "Rain", "fall": "Waterfall"}),
+        ("shared", {"drum": "Drum", "wet": {"rain": "Rain", "fall": "Waterfall"}}),
+    ):
+        params["labels"] = labels
+        (clone.root / "params.yaml").write_text(yaml.safe_dump(params))
+        clone.run("soundback", "prune")
+        clone.run("dvc", "repro", *OF_THE_DATASET, "find_duplicates")
+        built[name] = built_in(clone)
+    assert len({path.split("/")[1] for path in built["shared"] if path.startswith("videos")}) == 2
+    assert {path.replace("wet/", ""): digest for path, digest in built["shared"].items()} == built["alone"]
+    printed = clone.run("dvc", "repro", *OF_THE_DATASET, "find_duplicates")
+    assert printed.count("didn't change, skipping") == 9
+    assert "Rain" in clone.run("soundback", "attrition")
+
+
+def test_a_stage_works_on_each_label_of_its_branch_and_no_other() -> None:
+    done: list[str] = []
+    each_label(LABELS, "wet", done.append)
+    each_label(LABELS, "drum", done.append)
+    assert done == ["wet/rain", "wet/fall", "drum"]
+    with pytest.raises(ParamsError, match="no label 'dum'; did you mean 'drum'"):
+        each_label(LABELS, "dum", done.append)
+
+
+def test_a_label_of_which_nothing_can_be_had_keeps_no_other_of_its_branch_from_it(caplog) -> None:
+    caplog.set_level(logging.INFO)
+    done: list[str] = []
+
+    def work(label: str) -> None:
+        if label == "wet/rain":
+            raise LabelError("Nothing can be had.")
+        done.append(label)
+
+    with pytest.raises(LabelError, match=r"^wet/rain: Nothing can be had\.$"):
+        each_label(LABELS, "wet", work)
+    assert done == ["wet/fall"]
+
+
+def test_a_source_that_refuses_is_not_asked_for_the_other_labels() -> None:
+    asked: list[str] = []
+
+    def work(label: str) -> None:
+        asked.append(label)
+        raise TransientError("Too many requests.")
+
+    with pytest.raises(TransientError):
+        each_label(LABELS, "wet", work)
+    assert asked == ["wet/rain"]
