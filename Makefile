@@ -5,11 +5,12 @@ VENV := .venv
 READY := $(VENV)/.ready
 DEMO_VIDEO := data/demo/with_sound.mp4
 PORT ?= 4200
+SERVER ?= http://127.0.0.1:$(PORT)
 
 # dvc.yaml's commands say `python`: it must be the one with everything installed, activated or not.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test test-all lint setup use ui ui-stop update-yt-dlp
+.PHONY: help demo test test-all browser lint setup use ui ui-stop worker update-yt-dlp
 
 help: ## Says what there is
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +32,21 @@ demo: $(READY) ## Builds everything from nothing, then gives a silent video its 
 test: $(READY) ## Runs the tests, all but those that take minutes each
 	pytest -m "not slow"
 
-test-all: $(READY) ## Runs every test
+test-all: $(READY) browser ## Runs every test
 	pytest
+
+# Some tests look at the pages as a user does. Playwright's own browser is for where the system has none to offer.
+browser: $(READY) ## Sees to a browser for test-all
+	@for found in chromium chromium-browser google-chrome google-chrome-stable; do \
+	  command -v $$found >/dev/null && exit 0; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-cache show chromium >/dev/null 2>&1; then \
+	  apt-get install --yes --quiet chromium && exit 0; \
+	fi; \
+	playwright install chromium && exit 0; \
+	echo "The tests of Prefect's pages need Chromium, and it could not be installed: put chromium or google-chrome on" \
+	  "PATH (Debian: sudo apt install chromium), then say make test-all again."; \
+	exit 1
 
 lint: $(READY) ## Checks style, types and the direction of imports
 	ruff check .
@@ -58,6 +72,9 @@ ui: $(READY) ## Starts Prefect's server and a worker here, with the pipeline dep
 
 ui-stop: $(READY) ## Stops them
 	@python -m flows.ui stop
+
+worker: $(READY) ## Makes soundtracks here for a `make ui` elsewhere: make worker SERVER=http://127.0.0.1:4200
+	@python -m flows.ui work --server $(SERVER)
 
 update-yt-dlp: $(READY) ## Fetches the newest yt-dlp: YouTube shuts old ones out
 	python -m pip install --upgrade "yt-dlp[default,deno]"

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from dvc.scm import NoSCM
+from dvc.scm import NoSCM, map_scm_exception
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
@@ -24,6 +24,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
+from scmrepo.exceptions import SCMError
 from slugify import slugify
 
 from flows import runs, showing
@@ -34,7 +35,6 @@ from flows.settings import environment_for, overrides_for
 from flows.workspace import one_run_at_a_time, settings_of_this_run
 from soundback.dataset import prune
 from soundback.errors import SoundbackError
-from soundback.lifetime import die_with_parent
 from soundback.params import load_params
 
 AT_ONCE = 2
@@ -155,7 +155,7 @@ def _rebuild(wishes: Wishes, belongs: Callable[[str], bool]) -> State[None]:
                 _show(before, states)
                 failed = {stage: state for stage, state in states.items() if not state.is_completed()}
                 if overrides and not failed:
-                    _record()
+                    _record(next(iter(states)))
     except SoundbackError as error:  # A sentence for the user is the run's message; its traceback would bury it.
         return Failed(message=str(error))
     return Failed(message=describe_failure(failed)) if failed else Completed(message=describe_success(states))
@@ -166,8 +166,7 @@ def _workspace() -> Iterator[None]:
     """Holds the workspace; a run that a worker started waits for it, where one by hand is refused."""
     deployed = runs.is_deployed()
     if deployed:
-        # The worker is not there to end it when it is killed.
-        die_with_parent()
+        runs.die_with_worker()
     held = []
 
     def hold(why: str) -> None:
@@ -245,8 +244,13 @@ def _show(before: Mapping[str, float], states: Mapping[str, State[None]]) -> Non
     showing.show_report()
 
 
-def _record() -> None:
-    """Notes the run among DVC's experiments, by the name that Prefect gives it."""
+def _record(stage: str) -> None:
+    """Notes the run among DVC's experiments, by the name that Prefect gives it.
+
+    Args:
+      stage: one that is up to date. `dvc exp save` commits it once more; without one it commits them all, those that
+        the run left out included, as if what is there of them were made of what is there now.
+    """
     log = get_run_logger()
     name = slugify(str(flow_run.name))
     with Repo() as repo:
@@ -254,8 +258,9 @@ def _record() -> None:
             log.warning("This folder is no git repository, so `dvc exp show` cannot have this run.")
             return
         try:
-            repo.experiments.save(name=name, force=True)
-        except DvcException as error:
+            with map_scm_exception():
+                repo.experiments.save(targets=[stage], name=name, force=True)
+        except (DvcException, SCMError) as error:  # The latter of a repository without a commit.
             log.warning("`dvc exp save` failed: %s", error)
             return
     log.info("`dvc exp show` has this run as %s; `dvc exp apply %s` has its settings again.", name, name)

@@ -1,5 +1,6 @@
 """This run and the one before it, as Prefect's server knows them."""
 
+import os
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -8,6 +9,8 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import deployment, flow_run
 from prefect.states import Crashed, Running
+
+from soundback.lifetime import die_with_parent
 
 HELD = "Held"
 
@@ -21,6 +24,12 @@ def described() -> str:
 def is_deployed() -> bool:
     """Whether a worker started this run, so that nobody sits in front of it."""
     return deployment.id is not None
+
+
+def die_with_worker() -> None:
+    """Ends this run when its worker ends, which then is not there to do it; also if it has ended by now."""
+    worker = os.environ.get("SOUNDBACK_WORKER")  # from flows/ui.py; whoever starts a worker by hand need not say it
+    die_with_parent(int(worker) if worker else None)
 
 
 def hold(why: str) -> None:

@@ -29,12 +29,13 @@ def read_metrics(folder: Path = DATA / "metrics") -> Metrics:
 
 def show_metrics(before: Mapping[str, float], after: Mapping[str, float]) -> None:
     """A table of all metrics, and how each differs from what the last run left."""
+    # The pages cut off on the right what is too wide, so the long names come last; a lone dash would become a bullet.
     rows = [
         {
-            "metric": name,
             "now": round(value, DIGITS),
-            "last run": round(before[name], DIGITS) if name in before else "-",
+            "last run": round(before[name], DIGITS) if name in before else "",
             "change": f"{value - before[name]:+.{DIGITS}f}" if name in before else "new",
+            "metric": name,
         }
         for name, value in after.items()
     ]
@@ -47,7 +48,7 @@ def show_pictures(folder: Path = DATA / "plots") -> None:
     for path in sorted(folder.rglob("*.png")):
         name = path.relative_to(folder).with_suffix("").as_posix()
         content = base64.b64encode(path.read_bytes()).decode()
-        create_image_artifact(f"data:image/png;base64,{content}", key=slugify(name), description=name)
+        create_image_artifact(f"data:image/png;base64,{content}", key=slugify(name), description=str(path))
 
 
 def show_report(data: Path = DATA) -> None:
@@ -62,7 +63,8 @@ def show_report(data: Path = DATA) -> None:
         lines = _as_markdown(accounts)
     report = (data / "report" / "index.html").absolute()
     if report.exists():
-        lines += ["", f"The report: [{report}]({report.as_uri()}), on the machine that ran this."]
+        where = f"The report, on the machine that ran this: [{report}]({report.as_uri()})"
+        lines += ["", f"{where}. Browsers follow no link from here to a file: copy its address into a new tab."]
     create_markdown_artifact(
         "\n".join(lines), key="dataset", description="Videos wanted, had, usable and lost, and why"
     )

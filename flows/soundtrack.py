@@ -13,7 +13,6 @@ from pydantic import Field
 from flows import runs
 from flows.programs import begin, run, stop_all
 from flows.told import Told
-from soundback.lifetime import die_with_parent
 from soundback.soundtracks import TABLE
 
 SOUNDBACK = "from soundback.cli import app; app()"
@@ -37,7 +36,7 @@ def soundtrack(
       models: The folder of the trained models.
     """
     if runs.is_deployed():
-        die_with_parent()
+        runs.die_with_worker()
     begin()
     told = Told("soundtrack", get_run_logger())
     arguments = ["generate", folder, "--out", out, "--seed", str(seed), "--models", models]

@@ -19,6 +19,8 @@ OUTCOMES = {
 }
 PROGRESS = re.compile(r"PROGRESS (\d+) (\d+) (.+)")
 HINTS = ("To track the changes with git", "To enable auto staging", "Use `dvc push`", "git add ", "dvc config ")
+# What TensorFlow's libraries say of processors and drivers; what matters they say with an F, or Python says it.
+CHATTER = re.compile(r"WARNING: All log messages before absl::|[IWE]\d{4} [\d:.]+ +\d+ \S+\.cc:\d+\] ")
 LAST_WORDS = 5
 PASSES = re.compile(rf"\bexited with {TransientError.exit_status}\b")
 
@@ -41,6 +43,9 @@ class Told:
             self._show_progress(100 * int(done) / max(int(total), 1), what)
             return
         if line.lstrip().startswith(HINTS):
+            return
+        if CHATTER.match(line):
+            self._log.debug("%s", line)
             return
         self._log.info("%s", line)
         for pattern, outcome in OUTCOMES.items():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import requests
@@ -22,6 +23,11 @@ POOL = "soundback"
 STATE = PROJECT / ".prefect"
 ADDRESS = STATE / "address"
 PROCESSES = ("worker", "server")  # in the order in which they are stopped
+PREFECT = (sys.executable, "-m", "prefect")
+WORKER = ("worker", "start", "--pool", POOL, "--install-policy", "never")
+# A flow that starts while its worker is killed has another parent by the time it can ask who that is.
+SAYING_WHO_IT_IS = ("/bin/sh", "-c", 'SOUNDBACK_WORKER=$$ exec "$@"', "sh")
+FOLDER = {"SOUNDBACK_PROJECT": str(PROJECT)}
 START_S = 120.0
 STOP_S = 4.0
 
@@ -31,32 +37,64 @@ class UiError(SoundbackError):
 
 
 def start(port: int) -> None:
-    """Starts what is not running yet: server, deployments, worker.
+    """Starts what is not running: server, deployments, worker. What runs goes on, with the runs under way.
+
+    Args:
+      port: of the server, unless a part of it all still runs: then the address stays that of before.
 
     Raises:
       UiError: when the port is taken, or a part does not come up.
     """
-    if _find("server") and _find("worker"):
+    worker = _find("worker")
+    if _find("server") and worker:
         _tell(ADDRESS.read_text(encoding="utf-8"))
         return
-    stop()
-    _check_free(port)
-    address = f"http://{HOST}:{port}"
+    address = ADDRESS.read_text(encoding="utf-8") if _find("server") or worker else f"http://{HOST}:{port}"
+    port = int(address.rpartition(":")[2])
     environment = {
         **os.environ,
         # Without these the pages that a server on another port than 4200 serves look for it on 4200.
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_API_URL": f"{address}/api",
-        "SOUNDBACK_PROJECT": str(PROJECT),
+        # Prefect's 10 s are meant for a server far away.
+        "PREFECT_WORKER_QUERY_SECONDS": os.environ.get("PREFECT_WORKER_QUERY_SECONDS", "2"),
     }
-    _start("server", ["server", "start", "--host", HOST, "--port", str(port)], environment)
-    _wait_until_healthy(f"{address}/api/health")
+    if not _find("server"):
+        _check_free(port)
+        _start("server", [*PREFECT, "server", "start", "--host", HOST, "--port", str(port)], environment)
+        ADDRESS.write_text(address, encoding="utf-8")
+        _wait_until_healthy(f"{address}/api/health")
     _run(["work-pool", "create", POOL, "--type", "process", "--overwrite"], environment)
+    switched_on = _scheduled(f"{address}/api")
     _run(["deploy", "--all"], environment)
-    _start("worker", ["worker", "start", "--pool", POOL, "--name", "here", "--install-policy", "never"], environment)
-    ADDRESS.write_text(address, encoding="utf-8")
+    _switch_on(f"{address}/api", switched_on)
+    _mark_dead(f"{address}/api", {"RUNNING", "CANCELLING"} if worker else {"RUNNING", "CANCELLING", "PENDING"})
+    if worker is None:
+        command = [*SAYING_WHO_IT_IS, *PREFECT, *WORKER, "--name", "here", "--work-queue", "default"]
+        # Not in `deploy`: that would write this folder into the deployments, for workers on other machines too.
+        _start("worker", command, {**environment, **FOLDER})
     _tell(address)
+
+
+def work(address: str) -> None:
+    """Becomes a worker for soundtracks, one at a time and nothing else, of a server elsewhere; runs until stopped.
+
+    Args:
+      address: of the server, e.g. http://127.0.0.1:4200 where `ssh -L` leads there.
+
+    Raises:
+      UiError: when no server answers there.
+    """
+    try:
+        requests.get(f"{address}/api/health", timeout=10).raise_for_status()
+    except requests.RequestException as error:
+        raise UiError(f"No Prefect server answers at {address}. Is `make ui` running there, and the tunnel?") from error
+    # A slash is not allowed in it.
+    name = f"{socket.gethostname()} {PROJECT}".replace("/", "-")
+    command = [*SAYING_WHO_IT_IS, *PREFECT, *WORKER, "--name", name, "--work-queue", "elsewhere", "--limit", "1"]
+    os.chdir(PROJECT)
+    os.execvpe(command[0], command, {**os.environ, **FOLDER, "PREFECT_API_URL": f"{address}/api"})
 
 
 def stop() -> None:
@@ -83,12 +121,12 @@ def _tell(address: str) -> None:
     log.info("Stop it all:      make ui-stop")
 
 
-def _start(name: str, arguments: list[str], environment: dict[str, str]) -> None:
+def _start(name: str, command: list[str], environment: dict[str, str]) -> None:
     """Starts a part of Prefect in the background and notes which process it is."""
     STATE.mkdir(exist_ok=True)
     with (STATE / f"{name}.log").open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", *arguments],
+            command,
             cwd=PROJECT,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -116,11 +154,48 @@ def _note(name: str) -> Path:
 
 
 def _run(arguments: list[str], environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+    command = [*PREFECT, "--no-prompt", *arguments]
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         stop()
         raise UiError(f"`prefect {' '.join(arguments)}` failed:\n{done.stdout}{done.stderr}")
+
+
+def _mark_dead(api: str, types: set[str]) -> None:
+    """Has runs that are shown as under way, though nobody is at it, be shown as crashed.
+
+    Who would have said so, the worker or the server, was killed with them. Those of the other queue may be under way on
+    another machine.
+    """
+    wanted = {"flow_runs": {"state": {"type": {"any_": sorted(types)}}}, "work_pools": {"name": {"any_": [POOL]}}}
+    under_way = _post(f"{api}/flow_runs/filter", {**wanted, "work_pool_queues": {"name": {"any_": ["default"]}}})
+    alive = set()
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        if "prefect" in " ".join(process.info["cmdline"] or []):
+            alive.add((process.info["environ"] or {}).get("PREFECT__FLOW_RUN_ID"))
+    for run in under_way:
+        if run["id"] not in alive:
+            crashed = {"type": "CRASHED", "message": "It was killed, and nobody was left to say so."}
+            _post(f"{api}/flow_runs/{run['id']}/set_state", {"state": crashed, "force": True})
+
+
+def _scheduled(api: str) -> set[str]:
+    """The deployments whose schedule somebody switched on; deploying switches it off again."""
+    found = _post(f"{api}/deployments/filter", {})
+    return {each["id"] for each in found if any(schedule["active"] for schedule in each["schedules"])}
+
+
+def _switch_on(api: str, deployments: set[str]) -> None:
+    for each in _post(f"{api}/deployments/filter", {"deployments": {"id": {"any_": sorted(deployments)}}}):
+        for schedule in each["schedules"]:
+            place = f"{api}/deployments/{each['id']}/schedules/{schedule['id']}"
+            requests.patch(place, json={"active": True}, timeout=START_S).raise_for_status()
+
+
+def _post(address: str, what: dict[str, Any]) -> Any:
+    answer = requests.post(address, json=what, timeout=START_S)
+    answer.raise_for_status()
+    return answer.json()
 
 
 def _check_free(port: int) -> None:
@@ -129,7 +204,8 @@ def _check_free(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise UiError(f"Port {port} on {HOST} is taken. Choose another: make ui PORT={port + 1}.") from error
+            other = f"make ui-stop, then make ui PORT={port + 1}"
+            raise UiError(f"Port {port} on {HOST} is taken. Choose another: {other}.") from error
 
 
 def _wait_until_healthy(address: str) -> None:
@@ -151,10 +227,17 @@ def main() -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("start").add_argument("--port", type=int, default=4200)
     actions.add_parser("stop")
+    actions.add_parser("work").add_argument("--server", required=True, help="http://HOST:PORT")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
-        start(arguments.port) if arguments.action == "start" else stop()
+        match arguments.action:
+            case "start":
+                start(arguments.port)
+            case "stop":
+                stop()
+            case "work":
+                work(arguments.server)
     except SoundbackError as error:
         sys.exit(str(error))
 

@@ -200,7 +200,15 @@ def _looked_after() -> Iterator[None]:
     command = [sys.executable, "-m", "flows.workspace"]
     paths = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": paths}
-    keeper = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
+    keeper = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.PIPE,
+        # Ours may be a pipe to a worker that was killed: whoever writes to it dies.
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         yield
     finally:
@@ -214,7 +222,8 @@ def _wait_for(lock: TextIOWrapper, hold: Callable[[str], None] | None) -> None:
     if _take(lock):
         return
     holder, _, _ = _read(lock).partition("\n")
-    said = f"Another run is at work in {Path.cwd()}: {holder}."
+    # The name comes early: Prefect's pages cut off what is long.
+    said = f"The workspace is taken by {holder}, in {Path.cwd()}."
     if hold is None:
         raise BusyError(f"{said} Wait for it, or cancel it.")
     hold(f"{said} This one begins when that has ended.")

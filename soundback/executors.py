@@ -4,8 +4,9 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 
 import joblib
 
@@ -23,10 +24,30 @@ class Workers:
     Attributes:
       executor: takes it.
       count: how much is done at once.
+      others: child processes that are not of them, because they were there before.
     """
 
     executor: Executor
     count: int
+    others: frozenset[BaseProcess] = frozenset()
+
+
+@dataclass
+class _Kept:
+    closing: ExitStack
+    workers: Workers | None = None
+
+
+_kept: list[_Kept] = []
+
+
+@contextmanager
+def keep_workers() -> Iterator[None]:
+    """Has all blocks of `open_workers` within this one share their workers: these take a second or two to start."""
+    with ExitStack() as closing:
+        _kept.append(_Kept(closing))
+        closing.callback(_kept.pop)
+        yield
 
 
 @contextmanager
@@ -39,7 +60,17 @@ def open_workers(settings: Settings | None = None) -> Iterator[Workers]:
     Raises:
       SettingsError: if the Dask cluster cannot be had.
     """
-    settings = settings or load_settings()
+    if settings is not None or not _kept:
+        with _open(settings or load_settings()) as workers:
+            yield workers
+        return
+    kept = _kept[-1]
+    kept.workers = kept.workers or kept.closing.enter_context(_open(load_settings()))
+    yield kept.workers
+
+
+@contextmanager
+def _open(settings: Settings) -> Iterator[Workers]:
     count = settings.workers or joblib.cpu_count()
     if settings.executor == "dask":
         with _open_dask(settings.dask_address) as workers:
@@ -50,10 +81,11 @@ def open_workers(settings: Settings | None = None) -> Iterator[Workers]:
     else:
         # Spawned workers inherit no locks or open sockets from a parent that runs threads.
         spawning = multiprocessing.get_context("spawn")
+        others = frozenset(multiprocessing.active_children())
         with ProcessPoolExecutor(
             count, mp_context=spawning, initializer=die_with_parent, initargs=(os.getpid(),)
         ) as executor:
-            yield Workers(executor, count)
+            yield Workers(executor, count, others)
 
 
 @contextmanager

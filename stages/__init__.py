@@ -9,9 +9,17 @@ from contextlib import contextmanager
 from rapidfuzz import fuzz, process
 
 from soundback.errors import LabelError, ParamsError, SoundbackError, TransientError
+from soundback.executors import keep_workers
 from soundback.lifetime import die_with_parent, is_orphan
 
 log = logging.getLogger(__name__)
+
+if "--multiprocessing-fork" in sys.orig_argv:
+    # A process of a stage's pool, which imports the stage before all else. That takes seconds, in which the stage may
+    # be killed.
+    die_with_parent()
+    if is_orphan():
+        sys.exit(1)
 
 
 @contextmanager
@@ -52,13 +60,16 @@ def each_label(labels: Iterable[str], branch: str, work: Callable[[str], None]) 
         raise ParamsError(
             f"params.yaml has no label {branch!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else ".")
         )
+    if len(ours) == 1:
+        work(ours[0])
+        return
     failed = []
-    for label in ours:
-        if len(ours) > 1:
+    with keep_workers():
+        for label in ours:
             log.info("%s", label)
-        try:
-            work(label)
-        except LabelError as error:
-            failed.append(f"{label}: {error}" if len(ours) > 1 else str(error))
+            try:
+                work(label)
+            except LabelError as error:
+                failed.append(f"{label}: {error}")
     if failed:
         raise LabelError("\n".join(failed))

@@ -1,12 +1,14 @@
 """Labels that share a branch of dvc.yaml: fewer stages, the same data."""
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
 from soundback.errors import LabelError, ParamsError, TransientError
+from soundback.executors import open_workers
 from stages import each_label
 from tests.clones import make_clone
 from tests.test_kill import built_in
@@ -57,6 +59,19 @@ def test_a_label_of_which_nothing_can_be_had_keeps_no_other_of_its_branch_from_i
     with pytest.raises(LabelError, match=r"^wet/rain: Nothing can be had\.$"):
         each_label(LABELS, "wet", work)
     assert done == ["wet/fall"]
+
+
+def test_the_labels_of_a_branch_share_their_workers(monkeypatch) -> None:
+    monkeypatch.setenv("SOUNDBACK_WORKERS", "1")
+    used: set[int] = set()
+
+    def work(label: str) -> None:
+        with open_workers() as workers:
+            used.update(workers.executor.submit(os.getpid).result() for _ in range(4))
+
+    each_label(LABELS, "wet", work)
+    assert os.getpid() not in used
+    assert len(used) == 1
 
 
 def test_a_source_that_refuses_is_not_asked_for_the_other_labels() -> None:

@@ -420,3 +420,22 @@ def test_every_field_of_a_form_says_what_it_is_for(form: Flow) -> None:
     unsaid = [name for name, field in fields.items() if not field.get("description") or "anyOf" in field]
     assert not unsaid
     assert form.description
+
+
+def test_where_dvc_cannot_record_a_run_because_git_has_no_commit_yet_the_run_ends_well(
+    server: str, project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_stages(a=(WRITES, []))
+    shutil.rmtree(".dvc")
+    git("init", "--quiet")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
+    assert run(videos_per_label=7)[0].is_completed()
+    assert "`dvc exp save` failed" in caplog.text
+
+
+def test_what_libraries_mutter_about_drivers_is_not_among_the_last_words(server: str, project: Path) -> None:
+    mutters = "E0000 00:00:1796396874.713986    6104 cuda_platform.cc:52] failed call to cuInit"
+    write_stages(a=(f"import sys; print('Too few clips.'); print({mutters!r}); sys.exit(1)", []))
+    state, _ = run()
+    assert "Too few clips." in state.message
+    assert "cuInit" not in state.message

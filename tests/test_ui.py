@@ -1,51 +1,159 @@
-"""`make ui` for real: all comes up, a run goes through, and nothing is left after `make ui-stop`."""
+"""`make ui` for real: all comes up, runs go through, here and on another machine, and `make ui-stop` leaves nothing."""
 
+import csv
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import requests
 
-from tests.clones import Clone, free_port, make_clone
+from soundback.cues import N_CURVE_FEATURES
+from soundback.params import load_params
+from soundback.sounding.wavenet import build_wavenet
+from soundback.training import save_model
+from soundback.watching.classifier import build_classifier
+from soundback.watching.spotter import build_spotter
+from tests.clones import Clone, make_clone
+from tests.prefects import Ui, ui_in
 from tests.processes import processes_in, still_running
+from tests.synthetic import Film
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def port() -> int:
-    return free_port()
+@pytest.fixture
+def ui(tmp_path: Path) -> Iterator[Ui]:
+    with ui_in(make_clone_in(tmp_path / "here")) as ui:
+        yield ui
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Clone]:
-    clone = make_clone(tmp_path_factory.mktemp("ui"), profile="smoke")
-    # A file: what the server and the worker inherit of a pipe would stay open for as long as they run.
-    with (clone.root / "started.log").open("w") as printed:
-        command = ["python", "-m", "flows.ui", "start", "--port", str(port)]
-        subprocess.run(command, cwd=clone.root, env=clone.environment, stdout=printed, check=True)
-    try:
-        yield clone
-    finally:
-        clone.run("python", "-m", "flows.ui", "stop")
+def make_clone_in(root: Path) -> Clone:
+    root.mkdir()
+    return make_clone(root, profile="smoke")
 
 
-def test_a_run_started_from_its_deployment_completes_and_stopping_leaves_no_process(clone: Clone, port: int) -> None:
-    address = f"http://127.0.0.1:{port}"
-    assert address in (clone.root / "started.log").read_text()
-    assert address in clone.run("python", "-m", "flows.ui", "start"), "a second start tells where it is"
-    page = requests.get(address, timeout=10)
-    assert page.ok
+def test_a_run_started_from_its_deployment_completes_and_stopping_leaves_no_process(ui: Ui) -> None:
+    clone = ui.clone
+    assert ui.address in (clone.root / "started.log").read_text()
+    assert ui.address in clone.run("python", "-m", "flows.ui", "start"), "a second start tells where it is"
+    assert requests.get(ui.address, timeout=10).ok
 
     command = ["prefect", "deployment", "run", "pipeline/demand", "--watch", "-p", 'stages=["list_videos@drum"]']
-    prefect = {"PREFECT_API_URL": f"{address}/api", "PREFECT_HOME": str(clone.root / ".prefect")}
+    prefect = {"PREFECT_API_URL": f"{ui.address}/api", "PREFECT_HOME": str(clone.root / ".prefect")}
     environment = {**clone.environment, **prefect}
     ran = subprocess.run(command, cwd=clone.root, env=environment, capture_output=True, text=True, check=True)
     assert "Completed" in ran.stdout
-    assert (clone.root / "data" / "catalog" / "drum.parquet").is_file()
+    assert "list_videos@drum" in (clone.root / "dvc.lock").read_text()
 
     started = processes_in(clone.root)
     assert started
     clone.run("python", "-m", "flows.ui", "stop")
     assert not still_running(started, within_s=10)
     assert not processes_in(clone.root)
+
+
+def test_a_schedule_that_was_switched_on_still_is_after_everything_was_stopped_and_started_again(ui: Ui) -> None:
+    weekly = ui.deployment("dataset/weekly")
+    (schedule,) = weekly["schedules"]
+    ui.change(f"deployments/{weekly['id']}/schedules/{schedule['id']}", active=True)
+    ui.clone.run("python", "-m", "flows.ui", "stop")
+    with ui_in(ui.clone) as again:
+        (schedule,) = again.deployment("dataset/weekly")["schedules"]
+    assert schedule["active"]
+
+
+def test_another_machine_takes_soundtracks_runs_them_in_its_own_folder_and_takes_nothing_else(
+    ui: Ui, tmp_path: Path
+) -> None:
+    there = make_clone_in(tmp_path / "there")
+    write_untrained_models(there.root)
+    (there.root / "silent").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        Film(duration_s=1.0, has_sound=False).write(there.root / "silent" / name)
+    # Nobody is left who might take them first.
+    for process in processes_in(ui.clone.root):
+        if "worker" in process.cmdline():
+            process.kill()
+    others = [ui.order(name) for name in ("dataset/demand", "pipeline/demand", "training/demand")]
+    others.append(ui.order("soundtrack/demand", folder="silent", out="not here"))
+    with worker_in(there, ui):
+        for out in ("sounding", "sounding again"):
+            run = ui.wait_until(ui.order("soundtrack/elsewhere", folder="silent", out=out), within_s=180)
+            assert run["state"]["name"] == "Completed", run["state"]
+            with (there.root / out / "soundtracks.csv").open(newline="") as table:
+                assert [(row["video"], row["status"]) for row in csv.DictReader(table)] == [
+                    ("a.mp4", "ok"),
+                    ("b.mp4", "ok"),
+                ]
+    assert not processes_in(there.root)
+    assert {ui.run(other)["state"]["type"] for other in others} == {"SCHEDULED"}
+    assert not list(ui.clone.root.glob("sounding*"))
+    assert not (there.root / "data" / "videos").exists(), "it needs no dataset"
+
+
+@contextmanager
+def worker_in(clone: Clone, ui: Ui) -> Iterator[None]:
+    """What `make worker` starts on another machine."""
+    with (clone.root / "worker.log").open("w") as printed:
+        command = ["python", "-m", "flows.ui", "work", "--server", ui.address]
+        worker = subprocess.Popen(command, cwd=clone.root, env=clone.environment, stdout=printed, stderr=printed)
+    try:
+        yield
+    finally:
+        worker.terminate()
+        try:
+            worker.wait(15)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+        still_running(processes_in(clone.root), within_s=10)
+
+
+def write_untrained_models(root: Path) -> None:
+    """What the trainings of the smoke profile would leave in data/models if they learnt nothing."""
+    params = load_params(root / "params.yaml")
+    cues, stored = params.cues.model_dump(mode="json"), {"size": params.frames.size, "fit": params.frames.fit}
+    labels, rate = sorted(params.labels.values()), params.frames.frame_rate
+    hop = params.audio.sample_rate // rate
+    models = root / "data" / "models"
+    models.mkdir(parents=True)
+    save_model(
+        build_classifier(params.classifier, len(labels), params.frames.size),
+        models / "classifier.keras",
+        {
+            "kind": "classifier",
+            "categories": labels,
+            "temperature": 1.0,
+            "params": params.classifier.model_dump(mode="json"),
+            **stored,
+        },
+    )
+    save_model(
+        build_spotter(params.spotter, rate, params.frames.size),
+        models / "spotter.keras",
+        {
+            "kind": "spotter",
+            "frame_rate": rate,
+            "loudness_low_db": -50.0,
+            "loudness_high_db": -10.0,
+            "hit_scale": 1.0,
+            "hit_threshold": 0.5,
+            "cues": cues,
+            "params": params.spotter.model_dump(mode="json"),
+            **stored,
+        },
+    )
+    save_model(
+        build_wavenet(params.wavenet, n_cues=len(labels) + N_CURVE_FEATURES, hop=hop),
+        models / "wavenet.keras",
+        {
+            "kind": "wavenet",
+            "categories": labels,
+            "sample_rate": params.audio.sample_rate,
+            "frame_rate": rate,
+            "hop": hop,
+            "cues": cues,
+        },
+    )

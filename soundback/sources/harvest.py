@@ -103,14 +103,13 @@ def download_all(
 def _open_pool() -> Iterator[Workers]:
     """Workers that end at once when the block fails, rather than finish what they have."""
     with open_workers() as workers:
-        before = set(multiprocessing.active_children())
         with interrupts_stay_here():  # The processes of a pool start with its first work.
             workers.executor.submit(os.getpid)
         try:
             yield workers
         except BaseException as error:
             workers.executor.shutdown(wait=False, cancel_futures=True)
-            for process in set(multiprocessing.active_children()) - before:
+            for process in set(multiprocessing.active_children()) - workers.others:
                 process.terminate()
             if isinstance(error, BrokenProcessPool):
                 raise SourceError(
