@@ -24,7 +24,6 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
-from scmrepo.exceptions import SCMError
 from slugify import slugify
 
 from flows import runs, showing
@@ -32,7 +31,7 @@ from flows.dvc_tasks import reproduce
 from flows.graph import Graph, choose, needed, read_graph, trains, up_to_date
 from flows.programs import begin, stop_all
 from flows.settings import environment_for, overrides_for
-from flows.workspace import one_run_at_a_time, settings_of_this_run
+from flows.workspace import git_of_this_run, one_run_at_a_time, settings_of_this_run
 from soundback.dataset import prune
 from soundback.errors import SoundbackError
 from soundback.params import load_params
@@ -258,9 +257,9 @@ def _record(stage: str) -> None:
             log.warning("This folder is no git repository, so `dvc exp show` cannot have this run.")
             return
         try:
-            with map_scm_exception():
+            with git_of_this_run(), map_scm_exception():
                 repo.experiments.save(targets=[stage], name=name, force=True)
-        except (DvcException, SCMError) as error:  # The latter of a repository without a commit.
+        except DvcException as error:
             log.warning("`dvc exp save` failed: %s", error)
             return
     log.info("`dvc exp show` has this run as %s; `dvc exp apply %s` has its settings again.", name, name)

@@ -1,6 +1,7 @@
 """A run's hold on the workspace: one at a time, and what it changes for itself is put back however it ends."""
 
 import fcntl
+import json
 import logging
 import os
 import shutil
@@ -15,6 +16,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from flows import PROJECT
 from soundback.errors import ParamsError, SoundbackError
 from soundback.outputs import whole_file, whole_folder
@@ -26,7 +29,9 @@ log = logging.getLogger(__name__)
 
 LOCK = Path(".dvc/tmp/flow.lock")
 SAVED = Path(".dvc/tmp/flow-saved")
+GIT = "git.json"
 CHANGED = (Path("params.yaml"), Path("dvc.lock"))
+DVC_NOTE = Path(".dvc/tmp/rwlock")
 TRAINING_SLOT = Path(tempfile.gettempdir()) / "soundback-training.lock"
 LOOK_AGAIN_S = 0.5
 DVC_IS_BUSY_S = 60.0
@@ -62,6 +67,7 @@ def one_run_at_a_time(
         _, _, killed = _read(lock).partition("\n")
         _write(lock, f"{run} (process {os.getpid()}, started {datetime.now():%Y-%m-%d %H:%M:%S})\n{identity}")
         try:
+            _forget_dead_dvc()
             _put_back()
             yield killed
         finally:
@@ -107,6 +113,20 @@ def settings_of_this_run(overrides: Sequence[str], *, keep: bool) -> Iterator[No
 
 
 @contextmanager
+def git_of_this_run() -> Iterator[None]:
+    """Within the block, somebody may move git's HEAD and the tracked files away; if killed there, they come back.
+
+    `dvc exp save` does so for about a second. Call it within `settings_of_this_run`.
+    """
+    with suppress(subprocess.CalledProcessError):  # of a repository without a commit, or on no branch
+        now = {"branch": _git("symbolic-ref", "HEAD"), "files": _git("stash", "create")}
+        with whole_file(SAVED / GIT) as partial:
+            partial.write_text(json.dumps(now), encoding="utf-8")
+    yield
+    (SAVED / GIT).unlink(missing_ok=True)
+
+
+@contextmanager
 def training_slot(hold: Callable[[str], None], pause: Callable[[], None]) -> Iterator[None]:
     """Holds the one slot that stages which train share on a machine, whatever workspace they belong to.
 
@@ -145,6 +165,7 @@ def _put_back() -> None:
 
 
 def _put_back_files() -> None:
+    _put_back_git()
     for path in CHANGED:
         saved = SAVED / path.name
         if not saved.exists():
@@ -152,6 +173,49 @@ def _put_back_files() -> None:
             continue
         with whole_file(path) as partial:
             shutil.copy2(saved, partial)
+
+
+def _put_back_git() -> None:
+    if not (SAVED / GIT).exists():
+        return
+    before = json.loads((SAVED / GIT).read_text(encoding="utf-8"))
+    with suppress(FileNotFoundError):
+        # Nobody else is at work, so it is of the git that was killed.
+        Path(_git("rev-parse", "--git-path", "index.lock")).unlink()
+    _git("symbolic-ref", "HEAD", before["branch"])
+    _git("checkout", "--quiet", before["files"] or "HEAD", "--", ".")
+    _git("reset", "--quiet")
+    (SAVED / GIT).unlink()
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _forget_dead_dvc() -> None:
+    """Takes away DVC's note of who reads and writes what, if none of those is at work.
+
+    A DVC that is killed while it writes the note leaves one that no other DVC can read; and one that names a process
+    holds others off if the system has given its number to another since.
+    """
+    if not DVC_NOTE.exists():
+        return
+    try:
+        noted = json.loads(DVC_NOTE.read_text(encoding="utf-8"))
+        writers, readers = noted["write"].values(), noted["read"].values()
+        processes = [*writers, *(each for several in readers for each in several)]
+        if any(_is_dvc(int(each["pid"])) for each in processes):
+            return
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.info("DVC's %s is broken (%s); it was killed while it wrote it.", DVC_NOTE, error)
+    DVC_NOTE.unlink(missing_ok=True)
+
+
+def _is_dvc(process: int) -> bool:
+    with suppress(psutil.Error):
+        found = psutil.Process(process)
+        return found.status() != psutil.STATUS_ZOMBIE and "dvc" in " ".join(found.cmdline())
+    return False
 
 
 def _put_back_data() -> bool:
@@ -260,6 +324,7 @@ def main() -> None:
                 time.sleep(LOOK_AGAIN_S / 10)
                 continue
             named = _read(lock)
+            _forget_dead_dvc()
             _write(lock, named or f"what puts data/ back after a cancelled run (process {os.getpid()})")
             _put_back()
             _write(lock, named)

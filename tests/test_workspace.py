@@ -1,5 +1,6 @@
 """A run's hold on the workspace, and what is put back after it, however it ended."""
 
+import json
 import os
 import re
 import shutil
@@ -40,9 +41,9 @@ def files() -> tuple[bytes, bytes]:
     return Path("params.yaml").read_bytes(), Path("dvc.lock").read_bytes()
 
 
-def start_run() -> subprocess.Popen[bytes]:
+def start_run(code: str = RUN) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    run = subprocess.Popen([sys.executable, "-c", RUN], env=environment, stdout=subprocess.PIPE)
+    run = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
     assert run.stdout is not None
     assert run.stdout.readline() == b"ready\n"
     return run
@@ -175,6 +176,65 @@ def test_who_cancels_does_not_wait_for_data_which_comes_back_all_the_same(dvc, m
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert "up to date" in dvc("status")
+
+
+def test_killed_while_dvc_had_taken_the_tracked_files_away_they_and_the_branch_come_back():
+    def git(*command: str) -> str:
+        return subprocess.run(["git", *command], check=True, capture_output=True, text=True).stdout
+
+    git("init", "--quiet", "--initial-branch", "mine")
+    git("config", "user.name", "n")
+    git("config", "user.email", "e@e")
+    Path("edited").write_text("committed")
+    git("add", "edited", "params.yaml")
+    git("commit", "--quiet", "-m", "all")
+    Path("edited").write_text("not yet committed")
+    before = files()
+    # As `dvc exp save` does it.
+    away = "import os; [os.system(f'git {it}') for it in ('stash -q', 'checkout -q --detach', 'reset -q --hard')]; "
+    held = RUN.replace("keep=False)", "keep=False), git_of_this_run()").replace("print(", f"{away}print(")
+    taken_away = f"from flows.workspace import git_of_this_run\n{held}"
+    run = start_run(taken_away)
+    assert Path("edited").read_text() == "committed"
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    wait_until(before)
+    assert Path("edited").read_text() == "not yet committed"
+    assert git("symbolic-ref", "HEAD") == "refs/heads/mine\n"
+    assert git("status", "--porcelain", "edited") == " M edited\n"
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "",
+        '{"write": {',
+        "[]",
+        json.dumps({"read": {}, "write": {"/data/out": {"pid": os.getpid(), "cmd": "dvc repro"}}}),
+    ],
+)
+def test_a_note_that_a_killed_dvc_left_keeps_nobody_from_working(dvc, left):
+    note = Path(".dvc/tmp/rwlock")
+    note.write_text(left.replace("/data/out", str(Path("data/out").absolute())))
+    Path("data/out/part").unlink()
+    with pytest.raises(subprocess.CalledProcessError):
+        dvc("repro")
+    with one_run_at_a_time():
+        dvc("repro")
+
+
+def test_the_note_of_a_dvc_at_work_stays(dvc):
+    Path("dvc.yaml").write_text(STAGE.replace("mkdir -p", "sleep 60 && mkdir -p"))
+    repro = [sys.executable, "-m", "dvc", "repro", "--force"]
+    with subprocess.Popen(repro, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        deadline = time.monotonic() + 30
+        note = Path(".dvc/tmp/rwlock")
+        while str(process.pid) not in (note.read_text() if note.exists() else ""):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with one_run_at_a_time():
+            assert str(process.pid) in note.read_text()
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_the_next_run_puts_back_what_nobody_else_could_and_knows_who_was_killed():
