@@ -20,7 +20,7 @@ Metrics = dict[str, float]
 
 
 def read_metrics(folder: Path = DATA / "metrics") -> Metrics:
-    """All single numbers of the metrics files, by names like evaluation.local_true.category.mean."""
+    """The numbers of the metrics files, by names like classifier.accuracy; of an interval its middle."""
     found: Metrics = {}
     for path in sorted(folder.glob("*.json")):
         _collect(json.loads(path.read_text(encoding="utf-8")), path.stem, found)
@@ -28,13 +28,13 @@ def read_metrics(folder: Path = DATA / "metrics") -> Metrics:
 
 
 def show_metrics(before: Mapping[str, float], after: Mapping[str, float]) -> None:
-    """A table of all metrics, and how each differs from what the last run left."""
+    """A table of all metrics, and how each differs from what was there before: what the last run kept."""
     # The pages cut off on the right what is too wide, so the long names come last; a lone dash would become a bullet.
     rows = [
         {
             "now": round(value, DIGITS),
             "last run": round(before[name], DIGITS) if name in before else "",
-            "change": f"{value - before[name]:+.{DIGITS}f}" if name in before else "new",
+            "change": _change(value, before.get(name)),
             "metric": name,
         }
         for name, value in after.items()
@@ -80,8 +80,16 @@ def _as_markdown(accounts: Sequence[Account]) -> list[str]:
     return lines
 
 
+def _change(value: float, before: float | None) -> str:
+    if before is None:
+        return "new"
+    return "" if value == before else f"{value - before:+.{DIGITS}f}"
+
+
 def _collect(value: object, name: str, found: Metrics) -> None:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and "mean" in value:
+        _collect(value["mean"], name, found)
+    elif isinstance(value, dict):
         for key, each in value.items():
             _collect(each, f"{name}.{key}", found)
     elif isinstance(value, int | float) and not isinstance(value, bool):
