@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from soundback.errors import SettingsError
 from soundback.params import load_params
 from soundback.settings import load_settings
-from soundback.sources.clip_folder import key_of
+from soundback.sources.naming import key_of
 
 
 def overrides_for(labels: Sequence[str], videos_per_label: int, settings: Sequence[str]) -> list[str]:

@@ -117,7 +117,7 @@ def stop() -> None:
 def _tell(address: str) -> None:
     log.info("Prefect's pages:  %s", address)
     log.info("Start a run:      under Deployments there, or with")
-    log.info("                  PREFECT_API_URL=%s/api .venv/bin/prefect deployment run pipeline/demand", address)
+    log.info("                  PREFECT_API_URL=%s/api .venv/bin/prefect deployment run pipeline/pipeline-now", address)
     log.info("Stop it all:      make ui-stop")
 
 

@@ -13,9 +13,9 @@ from typing import Annotated
 
 import typer
 
-from soundback.errors import SoundbackError
+from soundback.errors import ParamsError, SoundbackError
 from soundback.outputs import check_free
-from soundback.params import load_params
+from soundback.params import TableSource, load_params
 from soundback.progress import show_progress
 
 app = typer.Typer(
@@ -253,6 +253,27 @@ def table(
             for path in dataset.prune(params.parent / "data", named):
                 typer.echo(f"Removed {path}: {params} names no label {path.stem}.")
         typer.echo(f"{out} lists them and {params} names their labels. Next: dvc repro")
+
+
+@app.command()
+def labels(
+    count: Annotated[int, typer.Argument(min=2, help="How many, from the vocabulary's beginning: the most frequent.")],
+    per_branch: Annotated[int, typer.Option(min=1, help="How many share the stages of one branch.")] = 50,
+    params: ParamsFile = Path("params.yaml"),
+) -> None:
+    """Names the COUNT most frequent labels of YouTube-8M in params.yaml, in branches that many of them share."""
+    with _sentences():
+        from soundback.sources import naming, youtube8m
+
+        said = load_params(params)
+        if isinstance(said.source, TableSource):
+            raise ParamsError(f"{params} has a table as its source: `soundback table` names its labels.")
+        with youtube8m.open_endpoints(said.source) as endpoints:
+            names = [(label.name, label.mid) for label in youtube8m.read_vocabulary(endpoints)]
+        keys = naming.share_branches(names, said.labels, count=count, per_branch=per_branch)
+        naming.write_labels(params, params, keys, note="by name, MID or index")
+        n_branches = len({key.split("/")[0] for key in keys})
+        typer.echo(f"{params} names {len(keys)} labels in {n_branches} branches. Next: soundback prune, dvc repro")
 
 
 @app.command()

@@ -28,7 +28,7 @@ class Ui:
         return answer.json()
 
     def deployment(self, name: str) -> dict[str, Any]:
-        """What the server knows of a deployment, e.g. "dataset/weekly"."""
+        """What the server knows of a deployment, e.g. "dataset/dataset-weekly"."""
         answer = requests.get(f"{self.address}/api/deployments/name/{name}", timeout=30)
         answer.raise_for_status()
         return answer.json()

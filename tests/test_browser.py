@@ -186,18 +186,18 @@ def test_a_second_run_is_held_until_the_first_is_cancelled_which_leaves_nothing_
 def test_a_schedule_switched_on_fires_and_what_falls_due_during_a_run_is_held_and_then_skips_all(
     page: Page, ui: Ui, shoot: Callable[[str], None]
 ) -> None:
-    weekly = ui.deployment("dataset/weekly")
+    weekly = ui.deployment("dataset/dataset-weekly")
     (schedule,) = weekly["schedules"]
     assert not schedule["active"]
     # A build takes longer than that, so the second falls due while the first is at work.
     ui.change(f"deployments/{weekly['id']}/schedules/{schedule['id']}", schedule={"interval": 5})
-    find_deployment(page, ui, "weekly")
+    find_deployment(page, ui, "dataset-weekly")
     shoot("schedule-off")
     page.get_by_role("switch").click()
     expect(page.get_by_role("switch")).to_be_checked()
     shoot("schedule-on")
-    wait_until(lambda: len(ui.runs_of("dataset/weekly")) > 1, within_s=180)
-    first, second = (run["id"] for run in ui.runs_of("dataset/weekly")[:2])
+    wait_until(lambda: len(ui.runs_of("dataset/dataset-weekly")) > 1, within_s=180)
+    first, second = (run["id"] for run in ui.runs_of("dataset/dataset-weekly")[:2])
     # Due every 5 s they come faster than they end.
     page.get_by_role("switch").click()
     expect(page.get_by_role("switch")).not_to_be_checked()
@@ -225,7 +225,7 @@ def find_deployment(page: Page, ui: Ui, *words: str) -> None:
 
 
 def open_form(page: Page, ui: Ui, flow: str) -> None:
-    find_deployment(page, ui, "demand", flow)
+    find_deployment(page, ui, f"{flow}-now", flow)
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text("Custom run").click()
     expect(page.get_by_role("button", name="Add item").first).to_be_visible()

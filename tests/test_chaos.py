@@ -116,7 +116,7 @@ class Chaos:
     def order(self, **parameters: object) -> str:
         """Orders a run of the dataset; gives its id."""
         order = {"parameters": {"stages": self.stages, **parameters}, "state": {"type": "SCHEDULED"}}
-        deployment = requests.get(f"{self.api}/deployments/name/dataset/demand", timeout=30).json()["id"]
+        deployment = requests.get(f"{self.api}/deployments/name/dataset/dataset-now", timeout=30).json()["id"]
         address = f"{self.api}/deployments/{deployment}/create_flow_run"
         created: list[requests.Response] = []
 

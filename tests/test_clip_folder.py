@@ -14,7 +14,7 @@ from soundback import schemas
 from soundback.cli import app
 from soundback.errors import ParamsError
 from soundback.params import Dataset, TableSource, load_params
-from soundback.sources import clip_folder, table
+from soundback.sources import clip_folder, naming, table
 from soundback.sources.own_videos import effective_split
 from soundback.sources.table import Row
 from stages.list_videos import list_videos
@@ -298,7 +298,7 @@ def test_a_table_of_the_project_s_own_folders_lists_each_once(project):
 
 def test_keys_are_names_that_yaml_and_dvc_take_as_they_are():
     labels = ["Drum", "drum!", "DRUM?", "on", "1e3", "2023", "null", "🥁", "🔔", "Ä" * 100, "a_b", "No"]
-    keys = clip_folder.name_keys(labels, {})
+    keys = naming.name_keys(labels, {})
     assert sorted(keys.values()) == sorted(labels)
     assert yaml.safe_load("\n".join(f"{key}: x" for key in keys)) == dict.fromkeys(keys, "x")
     assert keys["drum"] == "DRUM?"
@@ -306,8 +306,8 @@ def test_keys_are_names_that_yaml_and_dvc_take_as_they_are():
 
 
 def test_a_label_keeps_its_key_when_others_come():
-    first = clip_folder.name_keys(["drum!", "🥁"], {})
-    second = clip_folder.name_keys(["drum!", "Drum", "🔔", "🥁"], first)
+    first = naming.name_keys(["drum!", "🥁"], {})
+    second = naming.name_keys(["drum!", "Drum", "🔔", "🥁"], first)
     assert {key: second[key] for key in first} == first
 
 

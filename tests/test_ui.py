@@ -40,7 +40,7 @@ def test_a_run_started_from_its_deployment_completes_and_stopping_leaves_no_proc
     assert ui.address in clone.run("python", "-m", "flows.ui", "start"), "a second start tells where it is"
     assert requests.get(ui.address, timeout=10).ok
 
-    command = ["prefect", "deployment", "run", "pipeline/demand", "--watch", "-p", 'stages=["list_videos@drum"]']
+    command = ["prefect", "deployment", "run", "pipeline/pipeline-now", "--watch", "-p", 'stages=["list_videos@drum"]']
     prefect = {"PREFECT_API_URL": f"{ui.address}/api", "PREFECT_HOME": str(clone.root / ".prefect")}
     environment = {**clone.environment, **prefect}
     ran = subprocess.run(command, cwd=clone.root, env=environment, capture_output=True, text=True, check=True)
@@ -55,12 +55,12 @@ def test_a_run_started_from_its_deployment_completes_and_stopping_leaves_no_proc
 
 
 def test_a_schedule_that_was_switched_on_still_is_after_everything_was_stopped_and_started_again(ui: Ui) -> None:
-    weekly = ui.deployment("dataset/weekly")
+    weekly = ui.deployment("dataset/dataset-weekly")
     (schedule,) = weekly["schedules"]
     ui.change(f"deployments/{weekly['id']}/schedules/{schedule['id']}", active=True)
     ui.clone.run("python", "-m", "flows.ui", "stop")
     with ui_in(ui.clone) as again:
-        (schedule,) = again.deployment("dataset/weekly")["schedules"]
+        (schedule,) = again.deployment("dataset/dataset-weekly")["schedules"]
     assert schedule["active"]
 
 
@@ -76,11 +76,11 @@ def test_another_machine_takes_soundtracks_runs_them_in_its_own_folder_and_takes
     for process in processes_in(ui.clone.root):
         if "worker" in process.cmdline():
             process.kill()
-    others = [ui.order(name) for name in ("dataset/demand", "pipeline/demand", "training/demand")]
-    others.append(ui.order("soundtrack/demand", folder="silent", out="not here"))
+    others = [ui.order(name) for name in ("dataset/dataset-now", "pipeline/pipeline-now", "training/training-now")]
+    others.append(ui.order("soundtrack/soundtrack-here", folder="silent", out="not here"))
     with worker_in(there, ui):
         for out in ("sounding", "sounding again"):
-            run = ui.wait_until(ui.order("soundtrack/elsewhere", folder="silent", out=out), within_s=180)
+            run = ui.wait_until(ui.order("soundtrack/soundtrack-elsewhere", folder="silent", out=out), within_s=180)
             assert run["state"]["name"] == "Completed", run["state"]
             with (there.root / out / "soundtracks.csv").open(newline="") as table:
                 assert [(row["video"], row["status"]) for row in csv.DictReader(table)] == [

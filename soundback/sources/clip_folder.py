@@ -1,22 +1,17 @@
 """A folder LABEL/*.mp4 becomes a table of one's own videos, and a params file that names its labels."""
 
-import itertools
-import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-from slugify import slugify
-
 from soundback.errors import ParamsError, SourceError
-from soundback.outputs import whole_file
 from soundback.params import Dataset, TableSource, load_params
 from soundback.progress import Progress, no_progress
 from soundback.schemas import SPLITS
+from soundback.sources.naming import name_keys, write_labels
 from soundback.sources.own_videos import effective_split, hash_file
 from soundback.sources.sampling import sample_ids
 from soundback.sources.table import Row, read_rows, write_rows
@@ -25,9 +20,7 @@ SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
 # One to train on, one to choose the best weights by, one to judge by.
 MIN_VIDEOS = len(SPLITS)
 MIN_LABELS = 2
-MAX_KEY_LENGTH = 40
 
-_LABELS_BLOCK = re.compile(r"^labels:[^\n]*\n(?:[ \t][^\n]*\n|\n(?=[ \t]))*", re.MULTILINE)
 # Control characters, and bytes that are no UTF-8, as Python shows them.
 _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -157,53 +150,7 @@ def write_params(params: Path, settings: Path, labels: Iterable[str]) -> bool:
     Returns:
       Whether the file changed.
     """
-    keys = name_keys(labels, load_params(settings).labels)
-    block = "".join(["labels: # folder name: label, as in videos.csv\n", *_lines(keys)])
-    text = _LABELS_BLOCK.sub(lambda _: block, settings.read_text(encoding="utf-8"), count=1)
-    if params.exists() and text == params.read_text(encoding="utf-8"):
-        return False
-    with whole_file(params) as partial:
-        partial.write_text(text, encoding="utf-8")
-        if not _names(partial, keys):
-            raise ParamsError(f"The labels of {settings} are not written a line each, KEY: LABEL. Write them so.")
-    return True
-
-
-def _lines(keys: Mapping[str, str]) -> Iterator[str]:
-    """Of params.yaml: a line for each label, under the name of its branch where several share one."""
-    for branch, ours in itertools.groupby(keys.items(), key=lambda item: item[0].split("/")[0]):
-        for number, (key, label) in enumerate(ours):
-            if number == 0 and key != branch:
-                yield f"  {branch}:\n"
-            indent = "  " if key == branch else "    "
-            yield f"{indent}{key.split('/')[-1]}: {json.dumps(label, ensure_ascii=False)}\n"
-
-
-def name_keys(labels: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
-    """Gives every label a key, fit for a folder's name and for dvc.yaml.
-
-    Args:
-      labels: as the table writes them.
-      known: labels by key; a label that has a key keeps it, and with it all that was made.
-    """
-    kept = {label: key for key, label in known.items()}
-    named: dict[str, str] = {}
-    branches = {key.split("/")[0] for key in known if "/" in key}
-    for label in sorted(set(labels), key=lambda label: (label not in kept, label)):
-        key = stem = kept.get(label) or key_of(label)
-        number = 1
-        while key in named or key in branches:
-            number += 1
-            key = f"{stem}-{number}"
-        named[key] = label
-    return dict(sorted(named.items(), key=lambda item: item[0].split("/")))
-
-
-def _names(params: Path, keys: Mapping[str, str]) -> bool:
-    try:
-        return load_params(params).labels == keys
-    except ParamsError:
-        return False
+    return write_labels(params, settings, name_keys(labels, load_params(settings).labels), note="as in videos.csv")
 
 
 def _with_what_was_said(row: Row, old: Row) -> Row:
@@ -229,14 +176,6 @@ def _absolute(path: Path) -> Path:
 
 def _grandparent(path: Path) -> Path:
     return _absolute(path).parent.parent
-
-
-def key_of(label: str) -> str:
-    """The folder name of a label: what params.yaml and DVC take as it is."""
-    key = slugify(label, max_length=MAX_KEY_LENGTH)
-    # YAML takes `on` for a truth and 1e3 for a number.
-    plain = key[:1].isalpha() and yaml.safe_load(key) == key
-    return key if plain else f"label-{key}".rstrip("-")
 
 
 def _moved(videos: Mapping[str, Row], dataset: Dataset) -> dict[str, str]:
