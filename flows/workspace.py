@@ -119,7 +119,7 @@ def git_of_this_run() -> Iterator[None]:
     `dvc exp save` does so for about a second. Call it within `settings_of_this_run`.
     """
     with suppress(subprocess.CalledProcessError):  # of a repository without a commit, or on no branch
-        now = {"branch": _git("symbolic-ref", "HEAD"), "files": _git("stash", "create")}
+        now = {"branch": _git("symbolic-ref", "HEAD"), "files": _git("stash", "create"), "stash": _git_stash()}
         with whole_file(SAVED / GIT) as partial:
             partial.write_text(json.dumps(now), encoding="utf-8")
     yield
@@ -185,7 +185,14 @@ def _put_back_git() -> None:
     _git("symbolic-ref", "HEAD", before["branch"])
     _git("checkout", "--quiet", before["files"] or "HEAD", "--", ".")
     _git("reset", "--quiet")
+    if _git_stash() != before["stash"]:
+        _git("stash", "drop", "--quiet")
     (SAVED / GIT).unlink()
+
+
+def _git_stash() -> str:
+    """The newest of what git has stashed; "" if there is nothing."""
+    return _git("for-each-ref", "--format=%(objectname)", "refs/stash")
 
 
 def _git(*arguments: str) -> str:

@@ -202,6 +202,7 @@ def test_killed_while_dvc_had_taken_the_tracked_files_away_they_and_the_branch_c
     assert Path("edited").read_text() == "not yet committed"
     assert git("symbolic-ref", "HEAD") == "refs/heads/mine\n"
     assert git("status", "--porcelain", "edited") == " M edited\n"
+    assert not git("stash", "list")
 
 
 @pytest.mark.parametrize(
