@@ -23,9 +23,33 @@ from tests.synthetic import Film
 pytestmark = pytest.mark.slow
 
 
+# Every Python imports it: Prefect's server and worker, the flow, DVC, the stages and their pools.
+LISTENER = """
+import socket
+
+def note(host):
+    with open({log!r}, "a") as log:
+        log.write(f"{{host}}\\n")
+
+def getaddrinfo(host, *rest, ask=socket.getaddrinfo, **named):
+    note(host)
+    return ask(host, *rest, **named)
+
+def connect(self, address, reach=socket.socket.connect):
+    if self.family in (socket.AF_INET, socket.AF_INET6):
+        note(address[0])
+    return reach(self, address)
+
+socket.getaddrinfo, socket.socket.connect = getaddrinfo, connect
+"""
+THIS_MACHINE = {"127.0.0.1", "localhost", "None"}
+
+
 @pytest.fixture
 def ui(tmp_path: Path) -> Iterator[Ui]:
-    with ui_in(make_clone_in(tmp_path / "here")) as ui:
+    clone = make_clone_in(tmp_path / "here")
+    (clone.root / "sitecustomize.py").write_text(LISTENER.format(log=str(tmp_path / "asked")))
+    with ui_in(clone) as ui:
         yield ui
 
 
@@ -34,7 +58,7 @@ def make_clone_in(root: Path) -> Clone:
     return make_clone(root, profile="smoke")
 
 
-def test_a_run_started_from_its_deployment_completes_and_stopping_leaves_no_process(ui: Ui) -> None:
+def test_a_run_started_from_its_deployment_completes_asks_nobody_outside_and_stopping_leaves_no_process(ui: Ui) -> None:
     clone = ui.clone
     assert ui.address in (clone.root / "started.log").read_text()
     assert ui.address in clone.run("python", "-m", "flows.ui", "start"), "a second start tells where it is"
@@ -46,6 +70,9 @@ def test_a_run_started_from_its_deployment_completes_and_stopping_leaves_no_proc
     ran = subprocess.run(command, cwd=clone.root, env=environment, capture_output=True, text=True, check=True)
     assert "Completed" in ran.stdout
     assert "list_videos@drum" in (clone.root / "dvc.lock").read_text()
+    asked = set((clone.root.parent / "asked").read_text().splitlines())
+    assert "127.0.0.1" in asked
+    assert asked <= THIS_MACHINE, "nobody calls out"
 
     started = processes_in(clone.root)
     assert started
