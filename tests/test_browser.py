@@ -61,6 +61,7 @@ def clone(tmp_path: Path) -> Clone:
     root = tmp_path / "clone"
     root.mkdir()
     clone = make_clone(root, profile="smoke")
+    (root / "dvc.lock").unlink()  # It speaks of other params, and of data that is not here.
     clone.run("git", "add", "--all")
     # Without a commit DVC cannot record a run.
     clone.run("git", "-c", "user.name=x", "-c", "user.email=x@y", "commit", "--quiet", "--message", "all")
@@ -250,6 +251,7 @@ def submit(page: Page, name: str) -> None:
     page.get_by_role("textbox").first.fill(name)
     page.get_by_role("button", name="Submit").click()
     page.get_by_role("button", name="View run").last.click()
+    page.wait_for_url(re.compile("/runs/flow-run/"))
 
 
 def badge(page: Page, state: str, *, within_s: float = 60) -> None:
