@@ -27,6 +27,9 @@ PREFECT = (sys.executable, "-m", "prefect")
 WORKER = ("worker", "start", "--pool", POOL, "--install-policy", "never")
 # A flow that starts while its worker is killed has another parent by the time it can ask who that is.
 SAYING_WHO_IT_IS = ("/bin/sh", "-c", 'SOUNDBACK_WORKER=$$ exec "$@"', "sh")
+# Prefect's server asks GitHub for a list of worker types, and has one of its own where that does not answer; no setting
+# says otherwise. Nobody listens there. A user's own HTTPS_PROXY stays, an empty one too: then it may call out.
+CALLS_NOBODY = {"HTTPS_PROXY": os.environ.get("HTTPS_PROXY", f"http://{HOST}:9")}
 FOLDER = {"SOUNDBACK_PROJECT": str(PROJECT)}
 START_S = 120.0
 STOP_S = 4.0
@@ -62,7 +65,8 @@ def start(port: int) -> None:
     }
     if not _find("server"):
         _check_free(port)
-        _start("server", [*PREFECT, "server", "start", "--host", HOST, "--port", str(port)], environment)
+        command = [*PREFECT, "server", "start", "--host", HOST, "--port", str(port)]
+        _start("server", command, {**environment, **CALLS_NOBODY})
         ADDRESS.write_text(address, encoding="utf-8")
         _wait_until_healthy(f"{address}/api/health")
     _run(["work-pool", "create", POOL, "--type", "process", "--overwrite"], environment)
