@@ -77,7 +77,7 @@ def pipeline(
       labels: Labels of the vocabulary, by name or MID, at least two. Empty: those in params.yaml.
       videos_per_label: How many videos of each label. 0: as params.yaml says.
       settings: Other settings of params.yaml in DVC's override syntax, e.g. frames.fit=pad or wavenet.cycles=3.
-      keep: Leave params.yaml and dvc.lock as this run sets them. Else they are put back at its end, and
+      keep: Leave params.yaml, dvc.lock and data/ as this run makes them. Else they are put back at its end, and
         `dvc exp apply` with the run's name has them again.
       executor: What work on single videos runs on. As set: as SOUNDBACK_EXECUTOR says, or processes.
       dask_address: The scheduler of a Dask cluster that sees this folder, tcp://HOST:8786. Empty: as set.
@@ -108,7 +108,7 @@ def dataset(
       labels: Labels of the vocabulary, by name or MID, at least two. Empty: those in params.yaml.
       videos_per_label: How many videos of each label. 0: as params.yaml says.
       settings: Other settings of params.yaml in DVC's override syntax, e.g. frames.fit=pad or download.clip_s=8.
-      keep: Leave params.yaml and dvc.lock as this run sets them. Else they are put back at its end, and
+      keep: Leave params.yaml, dvc.lock and data/ as this run makes them. Else they are put back at its end, and
         `dvc exp apply` with the run's name has them again.
       executor: What work on single videos runs on. As set: as SOUNDBACK_EXECUTOR says, or processes.
       dask_address: The scheduler of a Dask cluster that sees this folder, tcp://HOST:8786. Empty: as set.
@@ -131,7 +131,7 @@ def training(
 
     Args:
       settings: Settings of params.yaml in DVC's override syntax, e.g. wavenet.cycles=3.
-      keep: Leave params.yaml and dvc.lock as this run sets them. Else they are put back at its end, and
+      keep: Leave params.yaml, dvc.lock and data/ as this run makes them. Else they are put back at its end, and
         `dvc exp apply` with the run's name has them again.
       stages: Stages to bring up to date, with all that they depend on, e.g. train_wavenet. Empty: all that train.
       force: Run the chosen stages even if nothing changed. What they depend on runs if it did.
