@@ -31,7 +31,7 @@ def test_labels_that_share_a_branch_have_the_data_that_each_would_have_alone(tmp
         clone.run("soundback", "prune")
         clone.run("dvc", "repro", *OF_THE_DATASET, "find_duplicates")
         built[name] = built_in(clone)
-    assert all("/both/" in path for path in built["shared"] if path != "duplicates.parquet")
+    assert all("/both/" in path for path in built["shared"] if "/" in path)
     assert {path.replace("both/", ""): digest for path, digest in built["shared"].items()} == built["alone"]
     printed = clone.run("dvc", "repro", *OF_THE_DATASET, "find_duplicates")
     assert printed.count("didn't change, skipping") == 5
