@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from soundback import outputs, schemas
-from soundback.errors import ParamsError, SoundbackError, SourceError
+from soundback.errors import SoundbackError, SourceError
 from soundback.params import Dataset, DemoSource, TableSource, YouTube8MSource, load_params
 from soundback.sources.sampling import split_of
 from stages.list_videos import list_videos
@@ -78,11 +78,6 @@ def test_the_closing_line_counts(tmp_path, caplog):
     assert caplog.messages[-1] == (
         "40 videos listed under Drum (/m/026t6): 36 ok, 4 gone; 50 were wanted, there are no more"
     )
-
-
-def test_an_unknown_key_is_named_before_anything_is_asked(tmp_path):
-    with pytest.raises(ParamsError, match="no label 'drun'; did you mean 'drum'"):
-        listed(tmp_path / "drun.parquet", key="drun")
 
 
 @pytest.mark.parametrize(
