@@ -239,7 +239,8 @@ def wait_until(condition, timeout_s=60.0):
 
 
 def notes_in(folder):
-    return {path.stem for path in (folder / "drum" / ".unfinished").rglob("*.json")}
+    # Not deeper: the folders of the videos under way come and go.
+    return {path.stem for path in (folder / "drum" / ".unfinished").glob("*/*.json")}
 
 
 def test_killed_at_any_moment_it_goes_on_and_ends_in_the_same_bytes(site, tmp_path):
