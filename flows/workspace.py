@@ -122,8 +122,10 @@ def git_of_this_run() -> Iterator[None]:
         now = {"branch": _git("symbolic-ref", "HEAD"), "files": _git("stash", "create"), "stash": _git_stash()}
         with whole_file(SAVED / GIT) as partial:
             partial.write_text(json.dumps(now), encoding="utf-8")
-    yield
-    (SAVED / GIT).unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        (SAVED / GIT).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -165,7 +167,11 @@ def _put_back() -> None:
 
 
 def _put_back_files() -> None:
-    _put_back_git()
+    try:
+        _put_back_git()
+    except subprocess.CalledProcessError as error:
+        # It must not keep the rest from being put back, now and for every run to come.
+        log.warning("git cannot be put back (%s); `git stash list` has what was edited.", error.stderr.strip())
     for path in CHANGED:
         saved = SAVED / path.name
         if not saved.exists():

@@ -205,6 +205,18 @@ def test_killed_while_dvc_had_taken_the_tracked_files_away_they_and_the_branch_c
     assert not git("stash", "list")
 
 
+def test_a_git_that_cannot_be_put_back_keeps_nothing_else_from_it(project):
+    before = files()
+    workspace.SAVED.mkdir(parents=True)
+    for path in workspace.CHANGED:
+        shutil.copy2(path, workspace.SAVED)
+        path.write_text("changed")
+    (workspace.SAVED / workspace.GIT).write_text('{"branch": "refs/heads/gone", "files": "", "stash": ""}')
+    with one_run_at_a_time():
+        assert files() == before
+    assert not workspace.SAVED.exists()
+
+
 @pytest.mark.parametrize(
     "left",
     [
