@@ -8,10 +8,11 @@ from pathlib import Path
 
 from soundback import training
 from soundback.dataset import frame_shards
+from soundback.logbook import open_logbook
 from soundback.outputs import whole_folder
 from soundback.params import Classifier, Frames, load_params
 from soundback.progress import show_progress
-from soundback.watching import classifier
+from soundback.watching import classifier_teaching
 from stages import stage_process
 
 log = logging.getLogger(__name__)
@@ -35,20 +36,26 @@ def train_classifier(
       duplicates: table of the clips to leave out.
       model: .keras file to write.
       metrics: JSON file to write.
-      plots: folder to write: curve.csv, confusion.csv.
+      plots: folder to write: learning curves, confusion.csv.
       params: network and budget.
       stored: how the frames are stored.
       labels: folder names and labels.
     """
     shards = frame_shards(frames, duplicates, labels)
-    with show_progress("Training the classifier") as progress:
-        trained = classifier.train_classifier(shards, params=params, stored=stored, progress=progress)
-    with whole_folder(plots) as folder:
-        training.write_curve(trained.fit, folder)
-        with (folder / "confusion.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([("actual", "predicted"), *trained.confusion])
-    training.write_metrics(trained.metrics, metrics)
-    training.save_model(trained.model, model, trained.card)
+    told = (params, stored, dict(labels))
+    with open_logbook(model, inputs=(frames, duplicates), told=told, plots=plots) as logbook:
+        with show_progress("Training the classifier") as progress:
+            trained = classifier_teaching.train_classifier(
+                shards, params=params, stored=stored, logbook=logbook.training, progress=progress
+            )
+        if not logbook.is_chief:
+            return
+        with whole_folder(plots) as folder:
+            logbook.keep_curves(folder)
+            with (folder / "confusion.csv").open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file, lineterminator="\n").writerows([("actual", "predicted"), *trained.confusion])
+        training.write_metrics(trained.metrics, metrics)
+        training.save_model(trained.model, model, trained.card)
     log.info(
         "Classifier: %.0f %% of %d validation clips right (always the commonest: %.0f %%).",
         100 * trained.metrics["accuracy"],

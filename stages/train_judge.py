@@ -8,6 +8,7 @@ from pathlib import Path
 from soundback import training
 from soundback.dataset import Clip, audio_clips
 from soundback.judging import judge
+from soundback.logbook import open_logbook
 from soundback.media.audio import read_wav
 from soundback.params import Audio, Judge, load_params
 from soundback.progress import show_progress
@@ -40,12 +41,18 @@ def train_judge(
     clips = audio_clips(audio, duplicates, labels)
     categories = sorted({clip.label for clip in clips})
     examples, validation = (_hear(clips, split, categories, stored.sample_rate) for split in ("train", "validation"))
-    with show_progress("Training the judge") as progress:
-        network, fit = judge.train_judge(examples, validation, len(categories), params=params, progress=progress)
-    trained = judge.Judge(network, categories, stored.sample_rate)
-    accuracy = trained.accuracy(validation)
-    training.write_metrics({"accuracy": accuracy, "n_clips": len(validation), **fit.budget()}, metrics)
-    trained.save(model)
+    told = (params, stored, dict(labels))
+    with open_logbook(model, inputs=(audio, duplicates), told=told) as logbook:
+        with show_progress("Training the judge") as progress:
+            fit = judge.train_judge(
+                examples, validation, len(categories), params=params, logbook=logbook.training, progress=progress
+            )
+        if not logbook.is_chief:
+            return
+        trained = judge.Judge(fit.model, categories, stored.sample_rate)
+        accuracy = trained.accuracy(validation)
+        training.write_metrics({"accuracy": accuracy, "n_clips": len(validation), **fit.budget()}, metrics)
+        trained.save(model)
     known = "no validation clips" if accuracy is None else f"{accuracy:.0%} of {len(validation)} validation clips right"
     log.info("Judge: %s, after %d training clips.", known, len(examples))
 

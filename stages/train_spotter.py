@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from soundback import training
 from soundback.cues import Hearing
 from soundback.dataset import audio_clips, frame_shards
+from soundback.logbook import open_logbook
 from soundback.media.audio import read_wav
 from soundback.outputs import whole_folder
 from soundback.params import Audio, Cues, Frames, Spotter, load_params
 from soundback.progress import show_progress
-from soundback.watching import spotter
+from soundback.watching import spotter_teaching
 from stages import stage_process
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def train_spotter(
       duplicates: table of the clips to leave out.
       model: .keras file to write.
       metrics: JSON file to write.
-      plots: folder to write: curve.csv, loudness.csv, loudness.png.
+      plots: folder to write: learning curves, loudness.csv, loudness.png.
       params: network and budget.
       stored: how the frames are stored.
       sound: how the sound is stored.
@@ -57,15 +58,25 @@ def train_spotter(
         hop=sound.sample_rate // stored.frame_rate,
         cues=cues,
     )
-    with show_progress("Training the spotter") as progress:
-        trained = spotter.train_spotter(
-            shards, sounds, params=params, hearing=hearing, stored=stored, progress=progress
-        )
-    with whole_folder(plots) as folder:
-        training.write_curve(trained.fit, folder)
-        write_loudness(trained.curves, hearing.frame_rate, folder)
-    training.write_metrics(trained.metrics, metrics)
-    training.save_model(trained.model, model, trained.card)
+    told = (params, stored, sound, cues, dict(labels))
+    with open_logbook(model, inputs=(frames, audio, duplicates), told=told, plots=plots) as logbook:
+        with show_progress("Training the spotter") as progress:
+            trained = spotter_teaching.train_spotter(
+                shards,
+                sounds,
+                params=params,
+                hearing=hearing,
+                stored=stored,
+                logbook=logbook.training,
+                progress=progress,
+            )
+        if not logbook.is_chief:
+            return
+        with whole_folder(plots) as folder:
+            logbook.keep_curves(folder)
+            write_loudness(trained.curves, hearing.frame_rate, folder)
+        training.write_metrics(trained.metrics, metrics)
+        training.save_model(trained.model, model, trained.card)
     log.info(
         "Spotter, on %(n_clips)d validation clips: loudness off by %(loudness_error_db).1f dB, "
         "correlation %(loudness_correlation)s, hit F1 at 100 ms %(hit_f1_100ms)s.",
@@ -73,7 +84,7 @@ def train_spotter(
     )
 
 
-def write_loudness(curves: Sequence[spotter.LoudnessCurves], frame_rate: int, folder: Path) -> None:
+def write_loudness(curves: Sequence[spotter_teaching.LoudnessCurves], frame_rate: int, folder: Path) -> None:
     """Writes measured and predicted loudness side by side, as numbers and as a picture."""
     figure = Figure(figsize=(8, 1.8 * len(curves)), layout="constrained")
     with (folder / "loudness.csv").open("w", newline="", encoding="utf-8") as file:

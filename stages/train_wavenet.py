@@ -8,7 +8,9 @@ from pathlib import Path
 from soundback import training
 from soundback.cues import Hearing
 from soundback.dataset import audio_clips
+from soundback.logbook import open_logbook
 from soundback.media.audio import read_wav
+from soundback.outputs import whole_folder
 from soundback.params import Audio, Cues, Frames, WaveNet, load_params
 from soundback.progress import show_progress
 from soundback.sounding.teaching import teach
@@ -37,7 +39,7 @@ def train_wavenet(
       duplicates: table of the clips to leave out.
       model: .keras file to write.
       metrics: JSON file to write.
-      plots: folder to write curve.csv to.
+      plots: folder to write the learning curves to.
       params: network and budget.
       sound: how the sound is stored.
       stored: how the frames are; their rate is that of the cues.
@@ -51,13 +53,18 @@ def train_wavenet(
         hop=sound.sample_rate // stored.frame_rate,
         cues=cues,
     )
-    with show_progress("Training the WaveNet") as progress:
-        taught = teach(clips, hearing, params=params, progress=progress)
-    with show_progress("Measuring it on validation clips") as progress:
-        measured = taught.measure(progress)
-    training.write_curve(taught.fit, plots)
-    training.write_metrics(measured, metrics)
-    training.save_model(taught.model, model, taught.card)
+    told = (params, sound, stored, cues, sorted(labels))
+    with open_logbook(model, inputs=(audio, duplicates), told=told, plots=plots) as logbook:
+        with show_progress("Training the WaveNet") as progress:
+            taught = teach(clips, hearing, params=params, logbook=logbook.training, progress=progress)
+        if not logbook.is_chief:
+            return
+        with show_progress("Measuring it on validation clips") as progress:
+            measured = taught.measure(progress)
+        with whole_folder(plots) as folder:
+            logbook.keep_curves(folder)
+        training.write_metrics(measured, metrics)
+        training.save_model(taught.model, model, taught.card)
     log.info(
         "WaveNet, on %(n_clips)d validation clips: %(bits_per_sample).3f bits per sample (histogram "
         "%(histogram_bits).3f, previous sample %(previous_sample_bits).3f, linear prediction "

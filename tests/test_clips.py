@@ -192,6 +192,17 @@ def test_batches_hold_perturbed_windows_of_all_clips_and_repeat_with_the_seed(cu
     assert 0.95 < confidence.max() <= 1.0
 
 
+def test_batches_are_the_same_from_any_number_on(cued):
+    params = PARAMS.wavenet.model_copy(update={"batch_size": 3})
+    whole = list(training_batches(cued, WINDOW, CATEGORIES, params).take(8).as_numpy_iterator())
+    for start in (1, 6):
+        late = training_batches(cued, WINDOW, CATEGORIES, params, start).take(2).as_numpy_iterator()
+        for ours, theirs in zip(late, whole[start:], strict=False):
+            for name in ours:
+                np.testing.assert_array_equal(ours[name], theirs[name])
+    assert not np.array_equal(whole[0]["previous"], whole[1]["previous"])
+
+
 def test_validation_windows_cover_each_clip_once_as_it_is(cued):
     windows = list(validation_windows(cued, WINDOW, CATEGORIES))
     assert len(windows) == 2 * (50 // 5)

@@ -19,6 +19,7 @@ PARAMS = JudgeParams(
     max_minutes=1.0,
     batch_size=16,
     learning_rate=0.01,
+    patience=99,
     seed=0,
 )
 
@@ -43,8 +44,8 @@ def examples(generator, n):
 @pytest.fixture(scope="module")
 def trained():
     generator = np.random.default_rng(0)
-    model, fit = judge.train_judge(examples(generator, 12), examples(generator, 4), 2, params=PARAMS)
-    return Judge(model, ["Knocks", "Hiss"], SAMPLE_RATE), fit
+    fit = judge.train_judge(examples(generator, 12), examples(generator, 4), 2, params=PARAMS)
+    return Judge(fit.model, ["Knocks", "Hiss"], SAMPLE_RATE), fit
 
 
 def test_judge_tells_two_new_sounds_apart(trained):
@@ -103,7 +104,7 @@ def test_a_judge_read_back_says_the_same(trained, tmp_path):
 
 def test_training_twice_draws_the_same_examples():
     given = examples(np.random.default_rng(8), 3)
-    first, second = (next(iter(judge._draw(given, PARAMS))) for _ in range(2))
+    first, second = (next(iter(judge._draw(given, PARAMS, 0))) for _ in range(2))
     np.testing.assert_array_equal(first[0], second[0])
     assert set(first[1]) == {0, 1}
 
@@ -113,6 +114,20 @@ def test_another_kind_of_model_is_refused(tmp_path):
     training.save_model(model, tmp_path / "judge.keras", {"kind": "classifier"})
     with pytest.raises(ModelError, match="holds a classifier, not a judge"):
         Judge.load(tmp_path / "judge.keras")
+
+
+def test_a_card_that_names_other_categories_than_the_model_tells_apart_is_refused():
+    with pytest.raises(ModelError, match="tells 2 categories apart but its card names 3"):
+        Judge(judge.build_judge(PARAMS, 2), ["Knocks", "Hiss", "Hum"], SAMPLE_RATE)
+
+
+def test_batches_are_the_same_from_any_number_on():
+    heard = examples(np.random.default_rng(0), 3)
+    whole = list(judge._batches(heard, PARAMS, 0).take(6).as_numpy_iterator())
+    for ours, theirs in zip(judge._batches(heard, PARAMS, 4).take(2).as_numpy_iterator(), whole[4:], strict=True):
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        np.testing.assert_array_equal(ours[1], theirs[1])
+    assert not np.array_equal(whole[0][0], whole[1][0])
 
 
 def test_nothing_to_learn_from_is_an_error():

@@ -96,8 +96,8 @@ def test_it_learns_far_more_than_the_histogram_and_says_all_baselines(trained):
     assert metrics["bits_per_sample"] < metrics["histogram_bits"] - 1.5
     assert metrics["linear_prediction_bits"] < metrics["previous_sample_bits"] < metrics["histogram_bits"]
     assert (metrics["steps_done"], metrics["stopped_by"]) == (TINY.steps, "steps")
-    with (trained / "plots" / "curve.csv").open() as file:
-        curve = [float(row["validation"]) for row in csv.DictReader(file)]
+    with (trained / "plots" / "plots" / "metrics" / "validation.tsv").open() as file:
+        curve = [float(row["validation"]) for row in csv.DictReader(file, delimiter="\t")]
     assert curve[-1] < curve[0]
 
 

@@ -8,6 +8,7 @@ a quiet hiss (8-bit mu-law leaves one) decides nothing either. It is never shown
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from soundback import training
-from soundback.errors import DataContractError
+from soundback.errors import DataContractError, ModelError
 from soundback.params import Judge as JudgeParams
 from soundback.progress import Progress, no_progress
 
@@ -128,8 +129,9 @@ def train_judge(
     n_categories: int,
     *,
     params: JudgeParams,
+    logbook: training.Logbook | None = None,
     progress: Progress = no_progress,
-) -> tuple[keras.Model, training.Fit]:
+) -> training.Fit:
     """Trains a judge.
 
     Args:
@@ -137,6 +139,7 @@ def train_judge(
       validation: of the validation split; when empty, the last weights of a full budget are judged on `examples`.
       n_categories: how many categories there are.
       params: widths, budget and seed.
+      logbook: what the training writes while under way.
       progress: called after every step.
 
     Raises:
@@ -146,18 +149,21 @@ def train_judge(
         raise DataContractError(
             "The judge found no usable sound in the training split. See data/audio/*/audio.parquet."
         )
-    keras.utils.set_random_seed(params.seed)
-    model = build_judge(params, n_categories)
     windows, categories = _all_windows(validation or examples, params)
 
     def validate(trained: keras.Model) -> float:
         return float(tf.reduce_mean(_loss(trained, (windows, categories), False)))
 
-    recipe = training.Recipe(validate_every=max(1, params.steps // VALIDATIONS))
-    fit = training.fit(
-        model, _loss, _batches(examples, params), validate, params=params, recipe=recipe, progress=progress
+    return training.fit(
+        lambda: build_judge(params, n_categories),
+        _loss,
+        lambda start: _batches(examples, params, start),
+        validate,
+        params=params,
+        recipe=training.Recipe(validate_every=max(1, params.steps // VALIDATIONS)),
+        logbook=logbook,
+        progress=progress,
     )
-    return model, fit
 
 
 class Judge:
@@ -172,6 +178,12 @@ class Judge:
         self.categories = tuple(categories)
         self.sample_rate = sample_rate
         self._model = model
+        n_known = model.output_shape[0][-1]
+        if n_known != len(self.categories):
+            raise ModelError(
+                f"The judge tells {n_known} categories apart but its card names {len(self.categories)}. "
+                "Train it again with `dvc repro train_judge`."
+            )
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -229,21 +241,23 @@ def _all_windows(examples: Sequence[Example], params: JudgeParams) -> tuple[np.n
     return np.concatenate(cut), np.concatenate(categories)
 
 
-def _batches(examples: Sequence[Example], params: JudgeParams) -> tf.data.Dataset:
-    """Endless batches of (windows, categories), every category as often as any other."""
+def _batches(examples: Sequence[Example], params: JudgeParams, start: int) -> tf.data.Dataset:
+    """Endless batches of (windows, categories) from number `start` on, every category as often as any other."""
     shape = (params.batch_size, _window_spectra(params), N_MELS)
     signature = (tf.TensorSpec(shape, tf.float32), tf.TensorSpec(shape[:1], tf.int32))
-    return tf.data.Dataset.from_generator(lambda: _draw(examples, params), output_signature=signature).prefetch(4)
+    return tf.data.Dataset.from_generator(lambda: _draw(examples, params, start), output_signature=signature).prefetch(
+        4
+    )
 
 
-def _draw(examples: Sequence[Example], params: JudgeParams) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    generator = np.random.default_rng(params.seed)
+def _draw(examples: Sequence[Example], params: JudgeParams, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     n_spectra = _window_spectra(params)
     by_category = [
         [example for example in examples if example.category == category]
         for category in sorted({example.category for example in examples})
     ]
-    while True:
+    for number in count(start):
+        generator = np.random.default_rng([params.seed, number])
         groups = [by_category[index] for index in generator.integers(len(by_category), size=params.batch_size)]
         drawn = [group[generator.integers(len(group))] for group in groups]
         windows = [_vary(_cut_somewhere(example.log_mel, n_spectra, generator), generator) for example in drawn]

@@ -10,6 +10,7 @@ Images are encoded grayscale, JPEG or PNG. `decode_image` decodes one with Pillo
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -132,11 +133,18 @@ def list_row_groups(where: Path | Iterable[Path]) -> list[RowGroup]:
 
 def read_images(row_group: RowGroup, rows: np.ndarray | None = None) -> list[bytes]:
     """The encoded images of a row group in the order of time, or those of some rows in theirs."""
+    footer = _footer(row_group.path, row_group.path.stat().st_mtime_ns)
     # One column of one group: threads and reading ahead only cost.
-    with pq.ParquetFile(row_group.path, pre_buffer=False) as file:
+    with pq.ParquetFile(row_group.path, metadata=footer, pre_buffer=False) as file:
         column = file.read_row_group(row_group.row_group, columns=["image"], use_threads=False)["image"]
     images: list[bytes] = column.to_pylist() if rows is None else [column[int(row)].as_py() for row in rows]
     return images
+
+
+@lru_cache(maxsize=256)
+def _footer(path: Path, _changed_ns: int) -> pq.FileMetaData:
+    """What a shard says of its row groups; to parse it takes as long as to read one of them."""
+    return pq.read_metadata(path)
 
 
 def read_row_group(row_group: RowGroup) -> np.ndarray:
@@ -188,19 +196,29 @@ def encode_image(frame: np.ndarray, params: Frames) -> bytes:
     return buffer.getvalue()
 
 
+def open_image(image: bytes) -> Image.Image:
+    """Decodes an encoded frame into a grayscale picture of Pillow.
+
+    Raises:
+      DataContractError: when it is no image.
+    """
+    try:
+        picture = Image.open(io.BytesIO(image))
+        picture.load()
+    except (UnidentifiedImageError, OSError) as error:
+        raise DataContractError(
+            f"A stored frame cannot be decoded ({error}). Rebuild data/frames with `dvc repro`."
+        ) from error
+    return picture if picture.mode == "L" else picture.convert("L")
+
+
 def decode_image(image: bytes) -> np.ndarray:
     """Decodes an encoded grayscale frame into uint8 [size, size].
 
     Raises:
       DataContractError: when it is no image.
     """
-    try:
-        with Image.open(io.BytesIO(image)) as picture:
-            return np.asarray(picture.convert("L"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise DataContractError(
-            f"A stored frame cannot be decoded ({error}). Rebuild data/frames with `dvc repro`."
-        ) from error
+    return np.asarray(open_image(image))
 
 
 class _ShardWriter:

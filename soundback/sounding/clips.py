@@ -7,6 +7,7 @@ of which no cue says anything: zeros, the same that the sampler starts from.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -308,15 +309,16 @@ def weigh_hits(example: Batch, hit_weight: float) -> Batch:
 
 
 def training_batches(
-    clips: Sequence[CuedClip], window: Window, categories: Sequence[str], params: WaveNet
+    clips: Sequence[CuedClip], window: Window, categories: Sequence[str], params: WaveNet, start: int = 0
 ) -> tf.data.Dataset:
-    """Endless batches of random windows; every window of every clip is equally likely.
+    """Endless batches of random windows, from batch number `start` on; all windows of all clips are equally likely.
 
     Args:
       clips: of the training split.
       window: how much is heard and learned from at once.
       categories: the model's categories.
       params: batch size, seed, and how cues and history are perturbed.
+      start: number of the first batch; what a batch holds hangs on its number and the seed alone.
 
     Raises:
       DataContractError: when no clip is as long as the window.
@@ -331,10 +333,10 @@ def training_batches(
     def read_anywhere(generator: np.random.Generator) -> Batch:
         place = generator.integers(ends[-1])
         index = int(np.searchsorted(ends, place, side="right"))
-        start = int(place - (ends[index - 1] if index else 0))
+        frame = int(place - (ends[index - 1] if index else 0))
         told = Telling.as_predicted(params, generator)
-        late = lateness(clips[index], start, window)
-        return weigh_hits(read_window(clips[index], start, window, categories, told, late=late), params.hit_weight)
+        late = lateness(clips[index], frame, window)
+        return weigh_hits(read_window(clips[index], frame, window, categories, told, late=late), params.hit_weight)
 
     def draw_example(generator: np.random.Generator) -> Batch:
         example = read_anywhere(generator)
@@ -346,8 +348,8 @@ def training_batches(
         return add_noise(example, params.history_noise, generator)
 
     def draw() -> Iterator[Batch]:
-        generator = np.random.default_rng(params.seed)
-        while True:
+        for number in count(start):
+            generator = np.random.default_rng([params.seed, number])
             yield _stack([draw_example(generator) for _ in range(params.batch_size)])
 
     n_cues = read_window(clips[0], 0, window, categories)["cues"].shape[1]

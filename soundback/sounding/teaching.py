@@ -64,33 +64,44 @@ class Taught:
         }
 
 
-def teach(clips: Sequence[Clip], hearing: Hearing, *, params: WaveNet, progress: Progress = no_progress) -> Taught:
+def teach(
+    clips: Sequence[Clip],
+    hearing: Hearing,
+    *,
+    params: WaveNet,
+    logbook: training.Logbook | None = None,
+    progress: Progress = no_progress,
+) -> Taught:
     """Trains on the train split and keeps the weights that do best on the validation split.
 
     Args:
       clips: of all labels and splits; the test split is not touched.
       hearing: how the true cues are measured.
       params: network, budget, and how cues are perturbed.
+      logbook: what the training writes while under way.
       progress: called after every step.
 
     Raises:
       DataContractError: when a split has no clip long enough to learn from.
     """
-    keras.utils.set_random_seed(params.seed)
     categories = sorted({clip.label for clip in clips})
     train, validation = (_cued(clips, split, hearing) for split in ("train", "validation"))
     baselines = Baselines.fit(train)
-    model = build_wavenet(params, len(categories) + N_CURVE_FEATURES, hearing.hop)
-    start_at_histogram(model, baselines.counts.sum(axis=0))
+
+    def build() -> keras.Model:
+        model = build_wavenet(params, len(categories) + N_CURVE_FEATURES, hearing.hop)
+        start_at_histogram(model, baselines.counts.sum(axis=0))
+        return model
+
     window = Window.of(params, hop=hearing.hop, n_frames=params.crop_frames)
     shortest = min(clip.n_frames for clip in validation)
     listening = replace(window, n_frames=min(VALIDATION_FRAMES, shortest))
     windows = list(validation_windows(validation, listening, categories))
     watched = windows[:: -(-len(windows) // WATCHED_WINDOWS)]
     fit = training.fit(
-        model,
+        build,
         bits_per_sample,
-        training_batches(train, window, categories, params),
+        lambda start: training_batches(train, window, categories, params, start),
         lambda each: mean_bits(each, watched),
         params=params,
         recipe=training.Recipe(
@@ -99,9 +110,10 @@ def teach(clips: Sequence[Clip], hearing: Hearing, *, params: WaveNet, progress:
             beta_2=params.beta_2,
             ema_decay=params.ema_decay,
         ),
+        logbook=logbook,
         progress=progress,
     )
-    return Taught(model, fit, _card(categories, train, hearing, params), validation, windows, baselines)
+    return Taught(fit.model, fit, _card(categories, train, hearing, params), validation, windows, baselines)
 
 
 def mean_bits(model: keras.Model, windows: Sequence[Batch], progress: Progress = no_progress) -> float:

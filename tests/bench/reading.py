@@ -25,7 +25,7 @@ from soundback import training
 from soundback.dataset import FrameShards
 from soundback.media import ffmpeg, shards
 from soundback.params import Params, load_params
-from soundback.watching import classifier, frames
+from soundback.watching import classifier, classifier_teaching, frames
 from tests.bench.films import RATE, write_natural
 
 PROJECT = Path(__file__).parents[2]
@@ -75,9 +75,12 @@ def measure(n_clips: int, n_passes: int) -> dict[str, Any]:
         clips = frames.list_clips(dataset, "train")
         pictures = frames.Pictures(params.frames.size, told.picture_size)
         batches = iter(frames.frame_batches(clips, CATEGORIES, pictures, batch_size=told.batch_size, seed=told.seed))
-        model = classifier.build_classifier(told, len(CATEGORIES), params.frames.size)
-        loss = classifier._weighted_loss(clips, CATEGORIES)
-        stepper = training._Stepper(model, loss, told, training.Recipe(validate_every=50))
+        stepper = training.Stepper(
+            lambda: classifier.build_classifier(told, len(CATEGORIES), params.frames.size),
+            classifier_teaching._weighted_loss(clips, CATEGORIES),
+            told,
+            training.Recipe(validate_every=50),
+        )
         batch = next(batches)
         stepper.run(batch)
         groups = [group for clip in clips for group in clip.groups]
