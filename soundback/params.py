@@ -129,6 +129,7 @@ class Training(Section):
     max_minutes: Minutes
     batch_size: int = Field(gt=0)
     learning_rate: float = Field(gt=0)
+    patience: int = Field(gt=0, description="validations in a row without a better value after which it stops")
     seed: int = Field(ge=0)
 
 
@@ -139,6 +140,7 @@ class Classifier(Training):
     architecture: Literal["residual", "paper"]
     channels: tuple[int, ...] = Field(min_length=1, description="per residual stage, or per 3x3 convolution")
     unsure_below: Share = Field(description="probability below which a frame is nothing we know")
+    odd_share: Share = Field(description="of validation frames; what is odder than all others is nothing we know")
 
 
 class Spotter(Training):
@@ -148,7 +150,10 @@ class Spotter(Training):
     channels: tuple[int, ...] = Field(min_length=1, description="of the strided convolutions over each frame")
     hidden: int = Field(gt=0, description="width of the temporal convolutions")
     context_s: float = Field(ge=0.5, description="seconds seen on each side of a frame")
+    sees: Literal["appearance", "change", "both"] = Field(description="of each frame; all but both is for comparison")
     crop_frames: int = Field(gt=0, description="consecutive frames per training example")
+    double_speed: Share = Field(description="share of training examples that are shown twice as fast")
+    exposure: Share = Field(description="share of training examples whose exposure changes, which makes no sound")
 
 
 class WaveNet(Training):
@@ -214,6 +219,9 @@ class Evaluation(Section):
     seed: int = Field(ge=0)
     bootstrap: int = Field(gt=0, description="resamples of the test videos")
     max_videos_per_label: int = Field(gt=0)
+    probe_videos_per_label: int = Field(
+        gt=0, description="videos drawn anew with something altered that must not, or must, be noticed; demo alone"
+    )
     examples_per_label: int = Field(gt=0, description="videos written out to look at and listen to")
 
 

@@ -8,12 +8,13 @@ from soundback.errors import ModelError, ParamsError
 from soundback.media.shards import RowGroup
 from soundback.params import Cues
 from soundback.params import Spotter as SpotterParams
-from soundback.watching import frames, spotter
+from soundback.watching import frames, spotter, spotter_teaching
 from tests import watched
 
 PARAMS = SpotterParams(
-    picture_size=8, channels=(4, 8), hidden=8, context_s=1.0, crop_frames=32,
-    steps=10, max_minutes=1, batch_size=2, learning_rate=0.01, seed=0,
+    picture_size=8, channels=(4, 8), hidden=8, context_s=1.0, sees="both", crop_frames=32, double_speed=0.0,
+    exposure=0.0,
+    steps=10, max_minutes=1, batch_size=2, learning_rate=0.01, patience=99, seed=0,
 )  # fmt: skip
 CUES = Cues(loudness_window_s=0.16, loudness_floor_db=-60, hit_quantile=0.99, hit_threshold=0.2)
 HEARING = Hearing(watched.SAMPLE_RATE, watched.HOP, CUES, hit_scale=1.0)
@@ -119,11 +120,11 @@ def test_only_clips_with_three_true_hits_are_scored():
     def at(*places: int) -> np.ndarray:
         return np.isin(np.arange(100), places).astype(np.float32)
 
-    assert spotter.hit_f1([at(10, 50)], [at(10, 50)], 25) is None
-    assert spotter.hit_f1([at(10, 50, 90)], [at()], 25) == 0
+    assert spotter_teaching.hit_f1([at(10, 50)], [at(10, 50)], 25) is None
+    assert spotter_teaching.hit_f1([at(10, 50, 90)], [at()], 25) == 0
     # At 25 frames per second, 2 frames are 80 ms and 3 are 120 ms: one of three is right, both ways.
-    assert spotter.hit_f1([at(10, 50, 90)], [at(12, 53, 93)], 25) == pytest.approx(1 / 3)
-    assert spotter.hit_f1([at(10, 50, 90), at(1, 9)], [at(10, 50, 90), at()], 25) == 1
+    assert spotter_teaching.hit_f1([at(10, 50, 90)], [at(12, 53, 93)], 25) == pytest.approx(1 / 3)
+    assert spotter_teaching.hit_f1([at(10, 50, 90), at(1, 9)], [at(10, 50, 90), at()], 25) == 1
 
 
 def test_the_threshold_is_the_one_that_gives_the_best_f1():
@@ -131,9 +132,9 @@ def test_the_threshold_is_the_one_that_gives_the_best_f1():
     true[[10, 40, 70]] = 1
     probability[[10, 40, 70]] = 0.62
     probability[[25, 55, 85]] = 0.42
-    chosen = spotter.choose_threshold([true], [probability], HEARING)
+    chosen = spotter_teaching.choose_threshold([true], [probability], HEARING)
     assert 0.42 < chosen <= 0.62
-    assert spotter.choose_threshold([np.zeros(100)], [probability], HEARING) == CUES.hit_threshold
+    assert spotter_teaching.choose_threshold([np.zeros(100)], [probability], HEARING) == CUES.hit_threshold
 
 
 def test_constant_curves_have_no_correlation_but_an_error(tmp_path):
@@ -142,8 +143,8 @@ def test_constant_curves_have_no_correlation_but_an_error(tmp_path):
     steady = frames.HeardClip(group, np.full(4, -40, np.float32), nothing)
     rising = frames.HeardClip(group, np.array([-40, -30, -20, -10], np.float32), nothing)
     answer = (np.array([-38, -28, -22, -12], np.float32), nothing)
-    assert spotter.measure([steady], [answer], 25)["loudness_correlation"] is None
-    found = spotter.measure([steady, rising], [answer, answer], 25)
+    assert spotter_teaching.measure([steady], [answer], 25)["loudness_correlation"] is None
+    found = spotter_teaching.measure([steady, rising], [answer, answer], 25)
     assert found["loudness_correlation"] == pytest.approx(np.corrcoef(rising.loudness_db, answer[0])[0, 1])
     assert found["loudness_error_db"] == pytest.approx(((2 + 12 + 18 + 28) / 4 + 2) / 2)
     assert found["hit_f1_100ms"] is None
