@@ -14,7 +14,6 @@ from typing import Self
 
 import numpy as np
 import soundfile
-from scipy.ndimage import uniform_filter1d
 
 from soundback import params as settings_of
 from soundback.cues import CueSheet, Segment, conditioning
@@ -26,6 +25,8 @@ from soundback.sounding.sampler import Sampler
 from soundback.sounding.wavenet import CUE_CONTEXT
 from soundback.training import load_model
 from soundback.watching.classifier import Classifier
+from soundback.watching.segments import Watched, find_segments
+from soundback.watching.shots import split_shots
 from soundback.watching.spotter import Spotter
 
 log = logging.getLogger(__name__)
@@ -60,12 +61,16 @@ class Soundtrack:
             "window_samples": round(card["cues"]["loudness_window_s"] * self.sample_rate),
             "floor_db": card["cues"]["loudness_floor_db"],
         }
-        if self.categories != tuple(classifier.categories):
-            raise ModelError(
-                f"The classifier knows {', '.join(classifier.categories)}; "
-                f"the WaveNet knows {', '.join(self.categories)}. "
-                "They come from different trainings: run `dvc repro`."
-            )
+        for what, one, other in (
+            ("categories", classifier.categories, self.categories),
+            ("frame rate", spotter.frame_rate, self.frame_rate),
+            ("frame size and fit", (classifier.size, classifier.fit), (spotter.size, spotter.fit)),
+        ):
+            if one != other:
+                raise ModelError(
+                    f"Classifier, spotter and WaveNet come from different trainings: {what} {one} and {other}. "
+                    "Train them again with `dvc repro`."
+                )
 
     @classmethod
     def load(cls, models: Path, *, params: settings_of.Soundtrack) -> Self:
@@ -105,37 +110,41 @@ class Soundtrack:
         Args:
           batches: uint8 [n, size, size] each, grayscale, at the models' frame rate.
         """
-        probabilities: list[np.ndarray] = []
+        return self.watch(batches).sheet
 
-        def watched() -> Iterator[np.ndarray]:
-            for batch in batches:
-                probabilities.append(self.classifier.predict(batch))
-                yield batch
+    def watch(self, batches: Iterable[np.ndarray]) -> Watched:
+        """As `spot_frames`, with what the cue sheet was written from."""
+        probabilities = [np.zeros((0, len(self.categories)), np.float32)]
+        known = [np.zeros(0, bool)]
+        curves = [np.zeros((2, 0), np.float32)]
+        cuts: list[int] = []
 
-        loudness_db, hit = self.spotter.predict(watched())
-        seen = np.concatenate(probabilities) if probabilities else np.zeros((0, len(self.categories)))
-        return CueSheet(self.frame_rate, self.find_segments(seen), loudness_db, hit)
+        def classified(shot: Iterable[tuple[int, np.ndarray]]) -> Iterator[np.ndarray]:
+            for _, frames in shot:
+                seen, is_known = self.classifier.recognise(frames)
+                probabilities.append(seen)
+                known.append(is_known)
+                yield frames
 
-    def find_segments(self, probabilities: np.ndarray) -> tuple[Segment, ...]:
-        """Hardens frame-wise probabilities into segments; where none is likely enough there is no segment.
-
-        Args:
-          probabilities: [n_frames, n_categories].
-        """
-        if not len(probabilities):
-            return ()
-        smooth = uniform_filter1d(probabilities, self._frames(self.params.smoothing_s), axis=0, mode="nearest")
-        winner = np.where(smooth.max(axis=1) < self.classifier.unsure_below, -1, smooth.argmax(axis=1))
-        return tuple(
-            Segment(
-                start / self.frame_rate,
-                end / self.frame_rate,
-                self.categories[category],
-                round(float(smooth[start:end, category].mean()), 3),
-            )
-            for start, end, category in _merge_short_runs(winner, self._frames(self.params.min_segment_s))
-            if category >= 0
+        # Each shot on its own: that a picture gives way to another is nothing that sounds.
+        for number, shot in itertools.groupby(split_shots(batches), key=lambda numbered: numbered[0]):
+            if number:
+                cuts.append(sum(len(curve[0]) for curve in curves))
+            curves.append(np.stack(self.spotter.predict(classified(shot))))
+        all_seen, all_known = np.concatenate(probabilities), np.concatenate(known)
+        loudness_db, hit = np.concatenate(curves, axis=1)
+        for cut in cuts:
+            # Where a shot is cut off, half a peak is seen at most: of 31 hits there 26 were none.
+            hit[cut - 1 : cut + 1] = 0
+        segments = find_segments(
+            np.where(all_known[:, None], all_seen, 0),
+            cuts,
+            categories=self.categories,
+            unsure_below=self.classifier.unsure_below,
+            frame_rate=self.frame_rate,
+            params=self.params,
         )
+        return Watched(all_seen, all_known, tuple(cuts), CueSheet(self.frame_rate, segments, loudness_db, hit))
 
     def render(self, sheet: CueSheet, *, seed: int, with_curves: bool = True) -> np.ndarray:
         """Sounds a whole cue sheet.
@@ -276,30 +285,6 @@ def _counted(batches: Iterable[np.ndarray], total: int, progress: Progress) -> I
         yield batch
         done += len(batch)
         progress(min(done, total), total)
-
-
-def _merge_short_runs(winner: np.ndarray, shortest: int) -> list[tuple[int, int, int]]:
-    """Runs of equal values as (start, end, value); runs that are too short go to their longer neighbour."""
-    borders = [0, *(np.flatnonzero(np.diff(winner)) + 1).tolist(), len(winner)]
-    runs = [(start, end, int(winner[start])) for start, end in itertools.pairwise(borders)]
-    while len(runs) > 1:
-        lengths = [end - start for start, end, _ in runs]
-        place = int(np.argmin(lengths))
-        if lengths[place] >= shortest:
-            break
-        neighbours = [index for index in (place - 1, place + 1) if 0 <= index < len(runs)]
-        value = runs[max(neighbours, key=lambda index: lengths[index])][2]
-        runs[place] = (*runs[place][:2], value)
-        runs = _join_equal(runs)
-    return runs
-
-
-def _join_equal(runs: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    joined = []
-    for value, group in itertools.groupby(runs, key=lambda run: run[2]):
-        members = list(group)
-        joined.append((members[0][0], members[-1][1], value))
-    return joined
 
 
 def _in_order(

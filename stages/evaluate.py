@@ -11,13 +11,15 @@ from soundback import attrition, training
 from soundback import params as settings_of
 from soundback.dataset import audio_clips
 from soundback.judging import report
-from soundback.judging.held_out import Folders, HeldOut, training_sounds
+from soundback.judging.held_out import Folders, HeldOut, commonest_label, training_sounds
 from soundback.judging.intervals import Bootstrap
 from soundback.judging.judge import Judge
+from soundback.judging.probes import probe
 from soundback.judging.rows import add_controls
 from soundback.judging.sounds import SOUNDED, hear_trials, sound_trials
 from soundback.judging.table import build_table
 from soundback.judging.trials import Ear
+from soundback.judging.watching import judge_watching
 from soundback.params import load_params
 from soundback.progress import show_progress
 from soundback.soundtrack import Soundtrack
@@ -60,7 +62,7 @@ def evaluate(
       duplicates: table of the clips to leave out.
       models: folder of classifier, spotter, wavenet and judge.
       metrics: evaluation.json to write.
-      plots: folder to write: evaluation.csv, spectrograms.png.
+      plots: folder to write, see `report.write_plots`.
       out: folder of the report to write.
       params: what to compute.
     """
@@ -85,8 +87,22 @@ def evaluate(
     with show_progress("Listening to them") as progress:
         heard = hear_trials(trials, judge, ear, progress)
 
+    bootstrap = Bootstrap(drawn.bootstrap, drawn.seed)
+    with show_progress("Watching altered videos") as progress:
+        probed = probe(
+            trials,
+            held_out.read_frames,
+            params.source if isinstance(params.source, settings_of.DemoSource) else None,
+            soundtrack.watch,
+            stored=params.frames,
+            videos_per_label=drawn.probe_videos_per_label,
+            bootstrap=bootstrap,
+            progress=progress,
+        )
+    watching = judge_watching(trials, soundtrack.categories, commonest_label(clips), bootstrap)
+    missed = [held_out.read_frames(one.trial)[one.frame] for one in watching.missed]
     embeddings = [judge.embed(waveform) for waveform in training_waveforms]
-    results = build_table(trials, heard, bits, embeddings, Bootstrap(drawn.bootstrap, drawn.seed))
+    results = build_table(trials, heard, bits, embeddings, bootstrap, watching=watching, probes=probed)
     chosen = report.choose_examples(trials, results.clips["local_predicted"], drawn.examples_per_label)
     examples = [
         report.Example(
@@ -98,13 +114,13 @@ def evaluate(
         )
         for index in chosen
     ]
-    report.write_plots(results, examples, plots, sample_rate)
+    report.write_plots(results, examples, missed, plots, sample_rate)
     accounts = attrition.draw_up(
         attrition.Tables(videos, audio, duplicates=duplicates),
         params.labels,
         wanted=attrition.count_wanted(params.source, params.dataset),
     )
-    report.write_report(results, trials, examples, out, sample_rate, accounts=accounts)
+    report.write_report(results, trials, examples, out, sample_rate, missed=missed, accounts=accounts)
     training.write_metrics(results.evaluation, metrics)
     log.info("%s", report.format_table(results.evaluation))
 

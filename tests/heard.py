@@ -5,9 +5,11 @@ import numpy as np
 from soundback.cues import CueSheet, Segment
 from soundback.judging.intervals import Bootstrap
 from soundback.judging.judge import Opinion
+from soundback.judging.probes import MEANINGS
 from soundback.judging.rows import add_controls
 from soundback.judging.table import Results, build_table
 from soundback.judging.trials import Ear, Heard, Trial, category_sheet
+from soundback.judging.watching import judge_watching
 from soundback.params import Cues
 
 SAMPLE_RATE, FRAME_RATE = 8000, 25
@@ -38,6 +40,7 @@ def make_trial(label, number, predicted_label=None):
     def sheet(category):
         return CueSheet(FRAME_RATE, (Segment(0.0, n_frames / FRAME_RATE, category, 0.9),), loudness_db, hit)
 
+    seen = {"Bell": np.float32([0.9, 0.1]), "Drum": np.float32([0.1, 0.9])}
     return Trial(
         video_id=f"{label.lower()}{number:02d}",
         clip_index=0,
@@ -46,6 +49,7 @@ def make_trial(label, number, predicted_label=None):
         onsets_s=times_s,
         true_sheet=sheet(label),
         predicted_sheet=sheet(predicted_label or label),
+        probabilities=np.tile(seen[predicted_label or label], (n_frames, 1)),
         first_sheet=category_sheet(label, 0.9, n_frames, FRAME_RATE),
     )
 
@@ -88,4 +92,7 @@ def make_results(trials) -> Results:
     }
     known = [pitch_judge(make_trial(label, 90 + n).waveform).embedding for label in CATEGORIES for n in range(3)]
     bits = {"local_true": [2.5] * len(trials)}
-    return build_table(trials, heard, bits, known, Bootstrap(n_resamples=100, seed=0))
+    bootstrap = Bootstrap(n_resamples=100, seed=0)
+    watching = judge_watching(trials, CATEGORIES, "Bell", bootstrap)
+    probes = {name: bootstrap.mean([0.25, 0.75]).cell() for name in MEANINGS}
+    return build_table(trials, heard, bits, known, bootstrap, watching=watching, probes=probes)

@@ -23,7 +23,7 @@ PROJECT = Path(__file__).parents[1]
 # What a user writes, beside params.yaml.
 INPUTS = {"videos.csv"}
 # They decide no byte of an output: a better error message or another executor retrains nothing.
-DECIDES_NO_BYTES = {"errors", "settings", "executors", "params", "progress", "lifetime", "outputs"}
+DECIDES_NO_BYTES = {"errors", "settings", "executors", "params", "progress", "lifetime", "outputs", "checkpoints"}
 # It looks at the machine before the work begins: neither it nor what it imports for that decides a byte.
 DOCTOR, EXAMINATION = "soundback.doctor", "checks.require"
 

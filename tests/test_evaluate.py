@@ -1,7 +1,6 @@
 """The evaluate stage, from folders of clips to table and report; its models are stand-ins whose answers are known."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,15 +12,18 @@ from soundback.cues import CueSheet, Hearing, Segment
 from soundback.dataset import Clip
 from soundback.errors import DataContractError
 from soundback.judging import coding, metrics
-from soundback.judging.held_out import Folders, HeldOut, choose_clips, training_sounds
+from soundback.judging.held_out import Folders, HeldOut, choose_clips, commonest_label, training_sounds
 from soundback.judging.judge import Example, Judge, hear, train_judge
+from soundback.judging.probes import SCENE_PROBES
 from soundback.judging.rows import ROWS, shape_noise, shift
-from soundback.judging.trials import category_sheet, fit_length, majority_category
+from soundback.judging.trials import category_sheet, fit_length
+from soundback.judging.watching import majority_category
 from soundback.media.audio import read_wav
 from soundback.params import load_params
 from soundback.sounding.sampler import Sampler
 from soundback.sounding.wavenet import build_wavenet
 from soundback.sources.demo.world import World
+from soundback.watching.segments import Watched
 from stages import evaluate
 from tests import heard, watched
 from tests.synthetic import Film
@@ -33,7 +35,8 @@ PARAMS = DEMO.model_validate(
     | {
         "labels": watched.LABELS,
         "source": ELSEWHERE,
-        "evaluation": {"seed": 0, "bootstrap": 50, "max_videos_per_label": 2, "examples_per_label": 1},
+        "evaluation": DEMO.evaluation.model_dump()
+        | {"bootstrap": 50, "max_videos_per_label": 2, "examples_per_label": 1},
     }
 )
 WAVENET = PARAMS.wavenet.model_copy(
@@ -81,7 +84,7 @@ def write_judge(root, path):
         for wav in sorted(root.glob("audio/*/*.wav"))
     ]
     params = PARAMS.judge.model_copy(update={"channels": (4, 4), "embedding": 4, "steps": 5, "batch_size": 4})
-    model, _ = train_judge(examples, [], 2, params=params)
+    model = train_judge(examples, [], 2, params=params).model
     Judge(model, CATEGORIES, watched.SAMPLE_RATE).save(path)
 
 
@@ -90,19 +93,27 @@ class Stand_in:
 
     categories = CATEGORIES
     sample_rate = watched.SAMPLE_RATE
-    classifier = SimpleNamespace(predict=lambda frames: np.tile([0.9, 0.1], (len(frames), 1)))
 
     def __init__(self, root):
         self.sampler = Sampler.from_model(build_wavenet(WAVENET, len(CATEGORIES) + 4, watched.HOP))
         self.waveforms = [read_wav(path) for path in sorted(root.glob("audio/*/*.wav")) if int(path.stem[-4]) < 3]
         self.n_watched = 0
 
-    def spot_frames(self, batches):
+    def watch(self, batches):
         hearing = Hearing(watched.SAMPLE_RATE, watched.HOP, PARAMS.cues, hit_scale=10.0)
-        curves = hearing.measure(self.waveforms[[0, 1, 3, 4][self.n_watched]])
+        # The four clips come first; what is joined of them comes after, and has no sound.
+        known = self.waveforms[[0, 1, 3, 4][self.n_watched % 4]]
         self.n_watched += 1
         n_frames = sum(len(batch) for batch in batches)
-        return CueSheet(watched.FRAME_RATE, (Segment(0.0, n_frames / watched.FRAME_RATE, "Disc", 0.9),), *curves)
+        loudness_db, hit = (curve[:n_frames] for curve in hearing.measure(known))
+        segments = (Segment(0.0, n_frames / watched.FRAME_RATE, "Disc", 0.9),)
+        probabilities = np.tile(np.float32([0.9, 0.1]), (n_frames, 1))
+        return Watched(
+            probabilities,
+            np.ones(len(probabilities), bool),
+            (),
+            CueSheet(watched.FRAME_RATE, segments, loudness_db, hit),
+        )
 
     def stream(self, sheet, *, seed, with_curves=True, workers=None):
         loudness_db = sheet.loudness_db if with_curves else np.full(sheet.n_frames, -30.0, np.float32)
@@ -148,10 +159,22 @@ def test_known_answers_get_their_known_scores(evaluation):
     rows = evaluation["rows"]
     assert evaluation["watching"]["category_accuracy"] == 0.5
     assert evaluation["watching"]["loudness_correlation"] == pytest.approx(1)
+    assert evaluation["watching"]["macro_f1"] == pytest.approx(1 / 3)
+    assert evaluation["watching"]["majority_accuracy"] == 0.5
+    assert evaluation["watching"]["unsure_share"] == 0
+    assert evaluation["watching"]["calibration_error"] == pytest.approx(0.9 - 0.5)
     assert rows["real"]["onset_f1_50ms"]["mean"] == 1
     assert rows["local_predicted"]["loudness_correlation"]["low"] > 0.8
     assert abs(rows["category_only"]["loudness_correlation"]["mean"]) < 0.4
     assert evaluation["paired"]["local_predicted_minus_category_only"]["loudness_correlation"]["low"] > 0.5
+
+
+def test_what_watches_one_category_finds_no_switch_and_without_a_world_no_scene_is_drawn(evaluation):
+    probes = evaluation["probes"]
+    assert (probes["cut_switch_within_300ms"]["mean"], probes["cut_switch_within_300ms"]["n"]) == (0, 2)
+    assert probes["cut_switch_error_s"]["mean"] is None
+    for name in SCENE_PROBES:
+        assert probes[name] == {"mean": None, "low": None, "high": None, "n": 0}
 
 
 def test_an_untrained_wavenet_needs_eight_bits_for_every_sample(evaluation):
@@ -165,7 +188,9 @@ def test_the_report_and_its_silent_examples_are_written(out):
     assert 'id="attrition"' in (out / "report" / "index.html").read_text(encoding="utf-8")
     slugs = sorted(path.name.partition("_")[0] for path in (out / "report" / "examples").glob("*_silent.mp4"))
     assert slugs == ["disc", "square"]
-    assert {path.name for path in (out / "plots").iterdir()} == {"evaluation.csv", "spectrograms.png"}
+    pictures = {"confusion", "confusion_frames", "reliability", "loudness", "missed", "spectrograms"}
+    tables = {"evaluation.csv", "confusion.csv", "reliability.csv"}
+    assert {path.name for path in (out / "plots").iterdir()} == {f"{name}.png" for name in pictures} | tables
 
 
 def test_a_second_run_writes_the_same_bytes(root, out, tmp_path):
@@ -192,6 +217,15 @@ def test_clips_are_chosen_by_id_with_all_clips_of_a_video():
     assert chosen == [("A", "w", 0), ("A", "x", 0), ("B", "z", 0)]
     assert choose_clips(reversed(clips), 9) == choose_clips(clips, 9)
     assert len(choose_clips(clips, 9)) == 5
+
+
+def test_the_commonest_label_is_that_of_most_training_clips():
+    def told(label, split, n):
+        return [Clip(f"{label}{k}", 0, label, split, None, 8000) for k in range(n)]
+
+    assert commonest_label([*told("B", "train", 3), *told("A", "train", 2), *told("A", "test", 9)]) == "B"
+    assert commonest_label([*told("B", "train", 3), *told("A", "train", 3)]) == "A"
+    assert commonest_label(told("A", "test", 1)) is None
 
 
 def test_the_rendered_worlds_truth_is_moved_to_the_start_of_the_clip():

@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from soundback.judging import report
+from soundback.judging.probes import MEANINGS
 from soundback.judging.rows import ROWS
 from soundback.judging.table import COLUMNS
+from soundback.judging.watching import COLUMNS as WATCHING
 from soundback.media import ffmpeg
 from tests import heard
 from tests.synthetic import Film
@@ -40,9 +42,14 @@ def examples(trials, results, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folder(results, trials, examples, tmp_path_factory):
+def missed(results):
+    return [np.full((32, 32), 10 * place, np.uint8) for place in range(len(results.watching.missed))]
+
+
+@pytest.fixture(scope="module")
+def folder(results, trials, examples, missed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "report"
-    report.write_report(results, trials, examples, folder, heard.SAMPLE_RATE)
+    report.write_report(results, trials, examples, folder, heard.SAMPLE_RATE, missed=missed)
     return folder
 
 
@@ -68,12 +75,10 @@ def test_rows_come_out_in_the_order_that_common_sense_demands(results):
 def test_the_evaluation_has_the_promised_form(results):
     evaluation = json.loads(json.dumps(results.evaluation, allow_nan=False))
     assert evaluation["n_videos"] == 6
-    assert set(evaluation["watching"]) == {
-        "category_accuracy",
-        "loudness_correlation",
-        "loudness_error_db",
-        "hit_f1_100ms",
-    }
+    assert tuple(evaluation["watching"]) == tuple(evaluation["watching_intervals"]) == WATCHING
+    assert {"category_accuracy", "loudness_correlation", "loudness_error_db", "hit_f1_100ms"} < set(WATCHING)
+    for name, value in evaluation["watching"].items():
+        assert evaluation["watching_intervals"][name]["mean"] == value
     assert tuple(evaluation["rows"]) == ROWS
     for cells in evaluation["rows"].values():
         assert tuple(cells) == COLUMNS
@@ -87,9 +92,13 @@ def test_the_evaluation_has_the_promised_form(results):
 def test_cue_sheets_are_scored_before_any_sound_is_made(results):
     assert results.evaluation["watching"] == {
         "category_accuracy": 1.0,
+        "macro_f1": 1.0,
+        "majority_accuracy": 0.5,
         "loudness_correlation": 1.0,
         "loudness_error_db": 0.0,
         "hit_f1_100ms": 1.0,
+        "unsure_share": 0.0,
+        "calibration_error": pytest.approx(0.1, abs=1e-6),
     }
 
 
@@ -143,6 +152,8 @@ def test_the_page_fetches_nothing_and_shows_every_row(folder, examples):
         assert f'<th scope="row">{row}<' in text
     for example in examples:
         assert example.trial.video_id in text
+    for name in (*WATCHING, *MEANINGS):
+        assert f'<th scope="row">{name.replace("_", " ")}<' in text
     assert text.count("<video") == 2 * len(examples)
 
 
@@ -166,25 +177,33 @@ def test_scores_of_every_clip_are_there_to_be_read(folder, trials):
     assert (silent["onset_f1_50ms"], silent["loudness_correlation"]) == ("0.0", "")
 
 
-def test_the_same_input_gives_the_same_bytes(results, trials, examples, folder, tmp_path):
-    report.write_report(results, trials, examples, tmp_path / "report", heard.SAMPLE_RATE)
-    report.write_plots(results, examples, tmp_path / "plots", heard.SAMPLE_RATE)
-    report.write_plots(results, examples, tmp_path / "again", heard.SAMPLE_RATE)
+def test_the_same_input_gives_the_same_bytes(results, trials, examples, missed, folder, tmp_path):
+    report.write_report(results, trials, examples, tmp_path / "report", heard.SAMPLE_RATE, missed=missed)
+    report.write_plots(results, examples, missed, tmp_path / "plots", heard.SAMPLE_RATE)
+    report.write_plots(results, examples, missed, tmp_path / "again", heard.SAMPLE_RATE)
     first, second = (
         {path.name: path.read_bytes() for path in root.rglob("*") if path.is_file()}
         for root in (folder, tmp_path / "report")
     )
     assert first == second
-    for name in ("evaluation.csv", "spectrograms.png"):
+    names = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert names >= {"confusion.csv", "missed.png"}
+    for name in names:
         assert (tmp_path / "plots" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-def test_plots_hold_a_line_for_every_row(results, examples, tmp_path):
-    report.write_plots(results, examples, tmp_path / "plots", heard.SAMPLE_RATE)
+def test_plots_hold_a_line_for_every_row(results, examples, missed, tmp_path):
+    report.write_plots(results, examples, missed, tmp_path / "plots", heard.SAMPLE_RATE)
     with (tmp_path / "plots" / "evaluation.csv").open(encoding="utf-8") as file:
         lines = {line["row"]: line for line in csv.DictReader(file)}
     assert tuple(lines) == ROWS
     assert float(lines["real"]["onset_f1_100ms"]) == 1
+    with (tmp_path / "plots" / "confusion.csv").open(encoding="utf-8") as file:
+        assert [tuple(line.values()) for line in csv.DictReader(file)] == [("Bell", "Bell")] * 3 + [
+            ("Drum", "Drum")
+        ] * 3
+    with (tmp_path / "plots" / "reliability.csv").open(encoding="utf-8") as file:
+        assert [tuple(line.values()) for line in csv.DictReader(file)] == [("0.9", "1.0", "600")]
 
 
 def test_examples_are_the_worst_and_the_best_of_each_label_worst_first(trials):

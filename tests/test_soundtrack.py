@@ -30,17 +30,19 @@ CARD = {
 
 
 class BrightIsBell:
-    """Stands in for the classifier: bright frames are bells, dark ones drums, gray ones nothing known."""
+    """Stands in for the classifier: bright frames are bells, dark ones drums, gray ones unsure, 250 is unknown."""
 
     categories, size, fit, unsure_below = CATEGORIES, 8, "stretch", 0.6
 
-    def predict(self, frames):
+    def recognise(self, frames):
         bell = frames.mean(axis=(1, 2)) / 255
-        return np.stack([bell, 1 - bell], axis=1).astype(np.float32)
+        return np.stack([bell, 1 - bell], axis=1).astype(np.float32), bell != 250 / 255
 
 
 class ConstantSpotter:
     """Stands in for the spotter."""
+
+    size, fit, frame_rate = 8, "stretch", FRAME_RATE
 
     def predict(self, batches):
         n_frames = sum(len(batch) for batch in batches)
@@ -154,17 +156,71 @@ def test_several_scenes_give_several_segments_and_unsure_frames_none(soundtrack)
     assert sheet == soundtrack.spot_frames([frames])
 
 
+def test_frames_like_nothing_known_have_no_segment_however_probable_a_category_is(soundtrack):
+    levels = np.repeat([255, 250, 255], (20, 30, 20))
+    watched = soundtrack.watch([np.broadcast_to(levels[:, None, None], (70, 8, 8)).astype(np.uint8)])
+    times = [(segment.start_s, segment.end_s) for segment in watched.sheet.segments]
+    np.testing.assert_allclose(times, [(0.0, 0.8), (2.0, 2.8)], atol=0.041)
+    assert (watched.probabilities.argmax(axis=1) == 0).all()
+    np.testing.assert_array_equal(watched.known, levels != 250)
+
+
 def test_a_flicker_shorter_than_a_segment_is_taken_for_its_neighbour(soundtrack):
     levels = [255] * 30 + [0] * 3 + [255] * 30
     sheet = soundtrack.spot_frames([np.stack([np.full((8, 8), level, np.uint8) for level in levels])])
     assert [segment.category for segment in sheet.segments] == ["Bell"]
 
 
+class EagerSpotter:
+    """Stands in for a spotter that takes the first and the last picture it is given for hits."""
+
+    size, fit, frame_rate = 8, "stretch", FRAME_RATE
+
+    def __init__(self):
+        self.lengths = []
+
+    def predict(self, batches):
+        n_frames = sum(len(batch) for batch in batches)
+        hit = np.zeros(n_frames, np.float32)
+        hit[[0, n_frames // 2, n_frames - 1]] = 1
+        self.lengths.append(n_frames)
+        return np.full(n_frames, -len(self.lengths), np.float32), hit
+
+
+def test_each_shot_is_watched_on_its_own_and_a_cut_is_no_hit(soundtrack):
+    pictures = np.random.default_rng(0).integers(140, 255, (3, 16, 16)).astype(np.uint8).repeat(2, 1).repeat(2, 2)
+    frames = np.repeat(pictures, (30, 7, 50), axis=0)
+    spotter = EagerSpotter()
+    eager = Soundtrack(BrightIsBell(), spotter, soundtrack.sampler, CARD, params=SETTINGS)
+    for n_batches in (1, 9, 87):
+        spotter.lengths.clear()
+        watched = eager.watch(np.array_split(frames, n_batches))
+        assert watched.cuts == (30, 37)
+        assert spotter.lengths == [30, 7, 50]
+        np.testing.assert_array_equal(watched.sheet.loudness_db, np.repeat([-1, -2, -3], (30, 7, 50)))
+        assert np.flatnonzero(watched.sheet.hit).tolist() == [0, 15, 33, 62, 86]
+        segments = [(s.category, round(s.start_s * 25), round(s.end_s * 25)) for s in watched.sheet.segments]
+        assert segments == [("Bell", 0, 30), ("Bell", 30, 37), ("Bell", 37, 87)]
+        assert watched.probabilities.shape == (87, 2)
+
+
+def test_a_video_without_a_picture_gives_an_empty_sheet(soundtrack):
+    watched = soundtrack.watch([])
+    assert (watched.sheet.n_frames, watched.sheet.segments, watched.cuts) == (0, (), ())
+
+
 def test_models_that_do_not_belong_together_are_refused(soundtrack):
-    with pytest.raises(ModelError, match="different trainings"):
-        Soundtrack(
-            BrightIsBell(), ConstantSpotter(), soundtrack.sampler, CARD | {"categories": ["Rain"]}, params=SETTINGS
-        )
+    def load(spotter, card):
+        return Soundtrack(BrightIsBell(), spotter, soundtrack.sampler, CARD | card, params=SETTINGS)
+
+    with pytest.raises(ModelError, match=r"different trainings: categories .*Bell.*Drum.* and .*Rain"):
+        load(ConstantSpotter(), {"categories": ["Rain"]})
+    with pytest.raises(ModelError, match="frame rate 25 and 50"):
+        load(ConstantSpotter(), {"frame_rate": 50})
+    padding = ConstantSpotter()
+    padding.fit = "pad"
+    with pytest.raises(ModelError, match="frame size and fit"):
+        load(padding, {})
 
 
 def test_overlapping_pieces_add_up_and_gaps_are_silent():

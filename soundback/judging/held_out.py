@@ -1,6 +1,7 @@
 """The held-out clips: which they are, what is true of them, and the cue sheets written for them."""
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from soundback.params import DemoSource, Source
 from soundback.progress import Progress, no_progress
 from soundback.sounding.sampler import Sampler
 from soundback.sources.demo.world import World
-from soundback.watching.classifier import Classifier
+from soundback.watching.segments import Watched
 
 MAX_TRAINING_CLIPS = 500
 """Real training sound to compare with, and to paste from."""
@@ -30,10 +31,9 @@ class Models(Protocol):
 
     categories: tuple[str, ...]
     sample_rate: int
-    classifier: Classifier
     sampler: Sampler
 
-    def spot_frames(self, batches: Iterable[np.ndarray]) -> CueSheet:
+    def watch(self, batches: Iterable[np.ndarray]) -> Watched:
         """Watches frames, uint8 [n, size, size] each."""
         ...
 
@@ -128,10 +128,10 @@ class HeldOut:
         waveform = read_wav(clip.path)
         n_frames = len(waveform) // ear.hop
         waveform = waveform[: n_frames * ear.hop]
-        frames = self.read_frames(clip)
-        predicted = models.spot_frames([frames])
+        watched = models.watch([self.read_frames(clip)])
+        predicted = watched.sheet
         segment = Segment(0.0, n_frames / predicted.frame_rate, clip.label, 1.0)
-        first = models.classifier.predict(frames[:1])[0]
+        first = watched.probabilities[0]
         seen = models.categories[int(first.argmax())]
         return Trial(
             video_id=clip.video_id,
@@ -141,6 +141,7 @@ class HeldOut:
             onsets_s=self._reference_onsets(clip, waveform, ear),
             true_sheet=CueSheet(predicted.frame_rate, (segment,), *hearing.measure(waveform)),
             predicted_sheet=fit_length(predicted, n_frames),
+            probabilities=watched.probabilities,
             first_sheet=category_sheet(seen, float(first.max()), n_frames, predicted.frame_rate),
         )
 
@@ -177,6 +178,12 @@ def training_sounds(clips: Iterable[Clip]) -> Mapping[str, list[np.ndarray]]:
     for clip in train[:: -(-len(train) // MAX_TRAINING_CLIPS)]:
         sounds.setdefault(clip.label, []).append(read_wav(clip.path))
     return sounds
+
+
+def commonest_label(clips: Iterable[Clip]) -> str | None:
+    """The label of most training clips, of several the first by name; None where there are none."""
+    counts = Counter(clip.label for clip in clips if clip.split == "train")
+    return min(counts, key=lambda label: (-counts[label], label)) if counts else None
 
 
 def _test_row_groups(frames: Path) -> dict[tuple[str, int], list[RowGroup]]:

@@ -15,7 +15,9 @@ import jinja2
 import soundfile
 
 from soundback import attrition
-from soundback.judging import pictures
+from soundback.judging import pictures, probes, watching_pictures
+from soundback.judging.watching import MEANINGS as WATCHING_MEANINGS
+from soundback.judging.watching import write_tables
 from soundback.media import ffmpeg
 from soundback.outputs import whole_folder
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from soundback.attrition import Account
     from soundback.judging.table import Results
     from soundback.judging.trials import Scores, Trial
+    from soundback.judging.watching import Watching
 
 LARGEST_VIDEO_BYTES = 400_000
 """A page should open on a phone; larger videos are left out of it, their sound stays."""
@@ -113,7 +116,14 @@ def format_table(evaluation: Mapping[str, Any]) -> str:
     lines = [f"Held-out videos: {evaluation['n_videos']}", ""]
     lines += ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     lines += ["", "Cue sheets against the truth, before any sound is made:"]
-    lines += [f"  {key.ljust(24)} {_number(value)}" for key, value in evaluation["watching"].items()]
+    intervals = evaluation.get("watching_intervals", {})
+    lines += [
+        f"  {key.ljust(34)} {_cell_text(intervals.get(key) or {'mean': value})}"
+        for key, value in evaluation["watching"].items()
+    ]
+    if evaluation.get("probes"):
+        lines += ["", "Videos altered on purpose:"]
+    lines += [f"  {key.ljust(34)} {_cell_text(cell)}" for key, cell in evaluation.get("probes", {}).items()]
     if evaluation.get("paired"):
         lines += ["", "Paired differences over the same videos, with 95 % intervals:"]
     for name, differences in evaluation.get("paired", {}).items():
@@ -158,6 +168,7 @@ def write_report(
     folder: Path,
     sample_rate: int,
     *,
+    missed: Sequence[np.ndarray] = (),
     accounts: Sequence[Account] = (),
 ) -> None:
     """Writes index.html, strip.png, clips.csv and examples/<slug>_<video>_silent.mp4, whole or not at all.
@@ -168,6 +179,7 @@ def write_report(
       examples: to look at and listen to, in this order.
       folder: data/report.
       sample_rate: Hz, of the sounds.
+      missed: uint8 [size, size] of each frame in `results.watching.missed`; without them no picture of the watching.
       accounts: of each label, what was lost on the way to this dataset.
     """
     with whole_folder(folder) as partial:
@@ -179,12 +191,28 @@ def write_report(
             picture = pictures.draw_strip(best.trial, best.frames, sample_rate)
             (partial / "strip.png").write_bytes(pictures.png(picture, dpi=100))
         write_clips(results, trials, partial / "clips.csv")
-        (partial / "index.html").write_text(_page(results, examples, sample_rate, accounts), encoding="utf-8")
+        (partial / "index.html").write_text(_page(results, examples, sample_rate, accounts, missed), encoding="utf-8")
 
 
-def write_plots(results: Results, examples: Sequence[Example], folder: Path, sample_rate: int) -> None:
-    """Writes evaluation.csv (a line per row, means only, for `dvc plots`) and spectrograms.png, whole or not at all."""
+def write_plots(
+    results: Results, examples: Sequence[Example], missed: Sequence[np.ndarray], folder: Path, sample_rate: int
+) -> None:
+    """Writes what `dvc plots` shows, whole or not at all.
+
+    evaluation.csv (a line per row, means only), confusion.csv (a line per clip), reliability.csv (a line per bin),
+    spectrograms.png, and the pictures of `draw_watching`.
+
+    Args:
+      results: the table, and what was found of the cue sheets.
+      examples: of which spectrograms are drawn.
+      missed: uint8 [size, size] of each frame in `results.watching.missed`.
+      folder: data/plots/evaluation.
+      sample_rate: Hz, of the sounds.
+    """
     with whole_folder(folder) as partial:
+        write_tables(results.watching, partial)
+        for name, drawn in watching_pictures.draw_watching(results.watching, missed).items():
+            (partial / f"{name}.png").write_bytes(drawn)
         with (partial / "evaluation.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["row", *(column.key for column in COLUMNS)])
@@ -211,7 +239,13 @@ def write_clips(results: Results, trials: Sequence[Trial], path: Path) -> None:
                     writer.writerow([row, trial.label, trial.video_id, trial.clip_index, *rounded])
 
 
-def _page(results: Results, examples: Sequence[Example], sample_rate: int, accounts: Sequence[Account] = ()) -> str:
+def _page(
+    results: Results,
+    examples: Sequence[Example],
+    sample_rate: int,
+    accounts: Sequence[Account] = (),
+    missed: Sequence[np.ndarray] = (),
+) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"number": _number, "signed": _signed, "words": lambda name: name.replace("_", " ")}
     template = environment.from_string(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
@@ -227,7 +261,23 @@ def _page(results: Results, examples: Sequence[Example], sample_rate: int, accou
         bar_width=BAR_WIDTH,
         bar_height=BAR_HEIGHT,
         attrition=_describe_attrition(accounts) if accounts else None,
+        watching_meanings=WATCHING_MEANINGS,
+        probe_meanings=probes.MEANINGS,
+        watching=_describe_watching(results.watching, missed) if missed else None,
     )
+
+
+def _describe_watching(watching: Watching, missed: Sequence[np.ndarray]) -> dict[str, Any]:
+    """What the page shows of the watching, and says to who does not see it."""
+    return {
+        "pictures": {
+            name: _data("image/png", png) for name, png in watching_pictures.draw_watching(watching, missed).items()
+        },
+        "categories": watching.categories,
+        "confusions": [[int(count) for count in row] for row in watching.confusions],
+        "missed": watching.missed,
+        "curves": [trial.label for trial in watching.curves],
+    }
 
 
 def _describe_attrition(accounts: Sequence[Account]) -> dict[str, Any]:
@@ -317,6 +367,11 @@ def _text(cell: Mapping[str, Any] | None, key: str) -> str:
     if cell is None or cell["mean"] is None:
         return "-"
     interval = f" [{_number(cell['low'])} {_number(cell['high'])}]" if key in WITH_INTERVALS else ""
+    return f"{_number(cell['mean'])}{interval}"
+
+
+def _cell_text(cell: Mapping[str, Any]) -> str:
+    interval = f" [{_number(cell['low'])} {_number(cell['high'])}]  (n {cell['n']})" if cell.get("n") else ""
     return f"{_number(cell['mean'])}{interval}"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from soundback.judging.intervals import DIGITS, Bootstrap, Interval
+from soundback.judging.intervals import Bootstrap, Interval
 from soundback.judging.metrics import ONSET_WINDOWS_MS, frechet_distances, kernel_distances
 from soundback.judging.rows import ROWS
 from soundback.judging.trials import (
@@ -17,8 +17,8 @@ from soundback.judging.trials import (
     embeddings_by_video,
     mean_by_video,
     score_sound,
-    score_watching,
 )
+from soundback.judging.watching import Watching, describe
 
 CLIP_COLUMNS = (
     "category_accuracy",
@@ -48,12 +48,12 @@ class Results:
     Attributes:
       evaluation: as written to evaluation.json.
       clips: scores of each row and each trial, {row: [scores]}; empty scores where a row lacks the trial.
-      watching: scores of each trial's predicted cue sheet.
+      watching: of the cue sheets themselves.
     """
 
     evaluation: dict[str, Any]
     clips: dict[str, list[Scores]]
-    watching: list[Scores]
+    watching: Watching
 
 
 def build_table(
@@ -62,6 +62,9 @@ def build_table(
     bits: Mapping[str, Sequence[float | None]],
     training_embeddings: Sequence[np.ndarray],
     bootstrap: Bootstrap,
+    *,
+    watching: Watching,
+    probes: Mapping[str, Any],
 ) -> Results:
     """Scores everything that was heard.
 
@@ -71,6 +74,8 @@ def build_table(
       bits: {row: bits per sample of each trial's real sound, under the row's cues}; rows without are null.
       training_embeddings: the judge's embedding of real training sound, one array per video.
       bootstrap: how the intervals are drawn.
+      watching: what was found of the cue sheets.
+      probes: what was found of videos that were altered on purpose, as it goes to evaluation.json.
     """
     clips = {row: _score_row(trials, heard["real"], heard[row], bits.get(row)) for row in ROWS if row in heard}
     means = {row: mean_by_video(trials, scores) for row, scores in clips.items()}
@@ -78,10 +83,10 @@ def build_table(
         row: _cells(means[row], embeddings_by_video(trials, heard[row]), training_embeddings, bootstrap)
         for row in clips
     }
-    watching = [score_watching(trial) for trial in trials]
     evaluation = {
         "n_videos": len({trial.video_id for trial in trials}),
-        "watching": {column: _mean(list(by.values())) for column, by in mean_by_video(trials, watching).items()},
+        **describe(watching),
+        "probes": dict(probes),
         "rows": rows,
         "paired": _paired(means, bootstrap),
     }
@@ -127,8 +132,3 @@ def _paired(means: Mapping[str, Mapping[str, Mapping[str, float | None]]], boots
         for first, second, columns in CLAIMS
         if means.get(first) and means.get(second)
     }
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return round(float(np.mean(known)), DIGITS) if known else None

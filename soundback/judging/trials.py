@@ -1,6 +1,5 @@
 """A trial: one held-out clip, the cue sheets written for it, and what is heard of any sound that claims to fit it."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -70,6 +69,7 @@ class Trial:
       onsets_s: float [n], reference onsets.
       true_sheet: measured on its own sound, with its label.
       predicted_sheet: written by the watchers, as many frames long.
+      probabilities: float32 [n_frames, n_categories], what the classifier says of each frame alone.
       first_sheet: the category of its first frame alone, from beginning to end.
       sounds: what each row of the table sounds like, float32 [time], all as long as `waveform`.
     """
@@ -81,6 +81,7 @@ class Trial:
     onsets_s: np.ndarray
     true_sheet: CueSheet
     predicted_sheet: CueSheet
+    probabilities: np.ndarray
     first_sheet: CueSheet
     sounds: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -118,30 +119,6 @@ def score_sound(trial: Trial, heard: Heard, real: Heard) -> Scores:
     """Scores one sound of a trial by the columns of the table that one clip alone can tell."""
     scores = metrics.evaluate(trial.onsets_s, heard.onsets_s, real.loudness_db, heard.loudness_db)
     return {"category_accuracy": float(heard.category == trial.label), **scores}
-
-
-def score_watching(trial: Trial) -> Scores:
-    """Scores the predicted cue sheet itself, before any sound is made, against label, loudness and reference onsets."""
-    predicted, n_frames = trial.predicted_sheet, trial.true_sheet.n_frames
-    # A hit belongs to a frame, which lasts a while: its middle is the best guess.
-    hits_s = (np.flatnonzero(predicted.hit) + 0.5) / predicted.frame_rate
-    scores = metrics.evaluate(trial.onsets_s, hits_s, trial.true_sheet.loudness_db, predicted.loudness_db[:n_frames])
-    return {
-        "category_accuracy": float(majority_category(predicted) == trial.label),
-        "loudness_correlation": scores["loudness_correlation"],
-        "loudness_error_db": scores["loudness_error_db"],
-        "hit_f1_100ms": scores["onset_f1_100ms"],
-    }
-
-
-def majority_category(sheet: CueSheet) -> str | None:
-    """The category of most frames; None where most belong to no segment."""
-    frames: Counter[str | None] = Counter()
-    for segment in sheet.segments:
-        covered = sheet.frames_of(segment)
-        frames[segment.category] += covered.stop - covered.start
-    frames[None] = sheet.n_frames - frames.total()
-    return max(frames, key=lambda category: frames[category])
 
 
 def category_sheet(category: str, confidence: float, n_frames: int, frame_rate: int) -> CueSheet:
