@@ -91,7 +91,7 @@ def _row_by_row(curves: Sequence[Callable[[Row], None]]) -> Callable[[Sequence[R
 def _dvc(plots: Path) -> Callable[[Row], None]:
     # What lies there may be hard links into DVC's cache, to which nothing must be added.
     shutil.rmtree(plots, ignore_errors=True)
-    live = Live(str(plots), save_dvc_exp=False, dvcyaml=None)
+    live = _Curves(str(plots), save_dvc_exp=False, dvcyaml=None)
 
     def add(row: Row) -> None:
         live.step = int(row["step"])
@@ -100,6 +100,17 @@ def _dvc(plots: Path) -> Callable[[Row], None]:
                 live.log_metric(name, value)
 
     return add
+
+
+class _Curves(Live):
+    """DVCLive's tables alone.
+
+    DVC runs the stage and knows its plots. DVCLive would look for the repository as well, make one where there is none,
+    and give up where git has no commit yet.
+    """
+
+    def _init_dvc(self) -> None:
+        """Leaves DVC alone."""
 
 
 def _tensorboard(folder: Path) -> Callable[[Row], None]:
