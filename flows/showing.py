@@ -91,6 +91,8 @@ def _collect(value: object, name: str, found: Metrics) -> None:
         _collect(value["mean"], name, found)
     elif isinstance(value, dict):
         for key, each in value.items():
-            _collect(each, f"{name}.{key}", found)
+            # The same numbers as in `watching`, with what surrounds them.
+            if key != "watching_intervals":
+                _collect(each, f"{name}.{key}", found)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         found[name] = float(value)
