@@ -10,7 +10,7 @@ SERVER ?= http://127.0.0.1:$(PORT)
 # dvc.yaml's commands say `python`: it must be the one with everything installed, activated or not.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo test test-all browser lint setup use ui ui-stop worker update-yt-dlp
+.PHONY: help demo quality test test-all browser lint setup use ui ui-stop worker update-yt-dlp
 
 help: ## Says what there is
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,13 @@ demo: $(READY) ## Builds everything from nothing, then gives a silent video its 
 	@echo "Video with sound:  $(DEMO_VIDEO)"
 	@echo "Report:            data/report/index.html"
 	@echo "Your own clips:    $(VENV)/bin/soundback generate YOUR_VIDEO -o OUT.mp4"
+
+quality: $(READY) ## Shows what each part is worth, by what is lost without it: trainings that demo does not need
+	@soundback prune
+	dvc repro quality/dvc.yaml
+	@echo
+	@cat data/quality/report/table.txt
+	@echo "Page:  data/quality/report/index.html"
 
 test: $(READY) ## Runs the tests, all but those that take minutes each
 	pytest -m "not slow"

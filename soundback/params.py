@@ -149,7 +149,7 @@ class Spotter(Training):
     picture_size: int = Field(gt=0, description="pixels; frames are averaged down to this before the network")
     channels: tuple[int, ...] = Field(min_length=1, description="of the strided convolutions over each frame")
     hidden: int = Field(gt=0, description="width of the temporal convolutions")
-    context_s: float = Field(ge=0.5, description="seconds seen on each side of a frame")
+    context_s: float = Field(ge=1, description="seconds seen on each side of a frame")
     sees: Literal["appearance", "change", "both"] = Field(description="of each frame; all but both is for comparison")
     crop_frames: int = Field(gt=0, description="consecutive frames per training example")
     double_speed: Share = Field(description="share of training examples that are shown twice as fast")

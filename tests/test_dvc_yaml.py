@@ -1,4 +1,4 @@
-"""dvc.yaml is held to the code: what a stage imports, reads and is given, and to dvc.lock.
+"""dvc.yaml is held to the code: what a stage imports, reads and is given, and to dvc.lock. So is each sub-pipeline.
 
 `python -m tests.test_dvc_yaml` prints for every stage what its code dependencies should be.
 """
@@ -20,6 +20,7 @@ import yaml
 from soundback.params import Params
 
 PROJECT = Path(__file__).parents[1]
+PIPELINES = ("dvc.yaml", "quality/dvc.yaml")
 # What a user writes, beside params.yaml.
 INPUTS = {"videos.csv"}
 # They decide no byte of an output: a better error message or another executor retrains nothing.
@@ -30,9 +31,11 @@ DOCTOR, EXAMINATION = "soundback.doctor", "checks.require"
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage as dvc.yaml describes it; in a branch per label, with `${key}` left in."""
+    """A stage as dvc.yaml describes it; where there is one per label or variant, with `${key}` left in."""
 
+    pipeline: str  # of PIPELINES
     name: str
+    wdir: str
     cmd: str
     deps: tuple[str, ...]
     outs: tuple[str, ...]
@@ -51,19 +54,20 @@ class Stage:
         return PROJECT / "stages" / f"{self.name}.py"
 
 
-def read_stages() -> dict[str, Stage]:
-    described = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
-    return {name: _stage(name, each.get("do", each)) for name, each in described.items()}
+def read_stages(pipeline: str) -> dict[str, Stage]:
+    described = yaml.safe_load((PROJECT / pipeline).read_text())["stages"]
+    return {name: _stage(pipeline, name, each.get("do", each)) for name, each in described.items()}
 
 
-def _stage(name: str, described: dict[str, Any]) -> Stage:
+def _stage(pipeline: str, name: str, described: dict[str, Any]) -> Stage:
     entries = [*described.get("outs", []), *described.get("metrics", []), *described.get("plots", [])]
     outs = (next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries)
     sections = frozenset(param.split(".")[0] for param in described.get("params", []))
-    return Stage(name, described["cmd"], tuple(described["deps"]), tuple(outs), sections)
+    wdir = described.get("wdir", ".")
+    return Stage(pipeline, name, wdir, described["cmd"], tuple(described["deps"]), tuple(outs), sections)
 
 
-STAGES = read_stages()
+STAGES = {name: stage for pipeline in PIPELINES for name, stage in read_stages(pipeline).items()}
 each_stage = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 
 
@@ -105,7 +109,7 @@ def _is_bare_package(file: str) -> bool:
 @each_stage
 def test_stage_declares_the_code_it_imports(stage: Stage) -> None:
     imported = imported_files(stage)
-    assert stage.code == imported, f"dvc.yaml, stage {stage.name}: {difference(stage)}"
+    assert stage.code == imported, f"{stage.pipeline}, stage {stage.name}: {difference(stage)}"
 
 
 def difference(stage: Stage) -> str:
@@ -190,40 +194,59 @@ def test_what_only_the_doctor_looks_at_counts_for_nothing() -> None:
 
 
 def test_every_stage_has_its_file_and_every_file_its_stage() -> None:
-    assert set(STAGES) == {path.stem for path in (PROJECT / "stages").glob("*.py")} - {"__init__"}
+    described = [name for pipeline in PIPELINES for name in read_stages(pipeline)]
+    files = {path.stem for path in (PROJECT / "stages").glob("*.py")} - {"__init__"}
+    assert sorted(described) == sorted(files)
 
 
-LOCK = PROJECT / "dvc.lock"
+def test_no_pipeline_is_left_out_here() -> None:
+    found = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "dvc.yaml", "*/dvc.yaml"],
+        cwd=PROJECT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert sorted(found.stdout.split()) == sorted(PIPELINES)
+
+
+@each_stage
+def test_every_stage_runs_in_the_folder_of_the_project(stage: Stage) -> None:
+    assert (PROJECT / stage.pipeline).parent.joinpath(stage.wdir).resolve() == PROJECT
+
+
+@pytest.fixture(scope="module", params=PIPELINES)
+def pipeline(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def lock() -> dict[str, Any]:
-    if not LOCK.exists():
-        pytest.skip("nothing was built yet")
+def lock(pipeline: str) -> dict[str, Any]:
+    locked = (PROJECT / pipeline).with_suffix(".lock")
+    if not locked.exists():
+        pytest.skip("nothing of it was built yet")
     shown = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "params.yaml"], cwd=PROJECT, check=False)
     if shown.returncode != 0:
         pytest.skip("params.yaml is not as committed: dvc.lock need not fit it")
-    return dict(yaml.safe_load(LOCK.read_text())["stages"])
+    return dict(yaml.safe_load(locked.read_text())["stages"])
 
 
 @cache
-def resolved_stages() -> dict[str, Any]:
+def resolved_stages(pipeline: str) -> dict[str, Any]:
     """The stages with `${key}` filled in, as DVC does it."""
     from dvc.repo import Repo
 
     with Repo(PROJECT) as repo:
-        return {stage.addressing: stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"}
+        return {stage.name: stage for stage in repo.index.stages if stage.path_in_repo == pipeline}
 
 
-def test_dvc_lock_holds_the_stages_of_dvc_yaml_and_no_others(lock: dict[str, Any]) -> None:
-    assert set(lock) == set(resolved_stages()), "run `dvc repro`, and delete from dvc.lock what is no stage any more"
+def test_dvc_lock_holds_the_stages_of_dvc_yaml_and_no_others(pipeline: str, lock: dict[str, Any]) -> None:
+    said = f"run `dvc repro {pipeline}`, and delete from its dvc.lock what is no stage any more"
+    assert set(lock) == set(resolved_stages(pipeline)), said
 
 
-def test_dvc_lock_fits_commands_params_and_code(lock: dict[str, Any]) -> None:
+def test_dvc_lock_fits_commands_params_and_code(pipeline: str, lock: dict[str, Any]) -> None:
     """The check that needs no data: what a clone holds without `dvc pull` decides whether its dvc.lock is behind."""
     values = yaml.safe_load((PROJECT / "params.yaml").read_text())
     behind = []
-    for name, stage in resolved_stages().items():
+    for name, stage in resolved_stages(pipeline).items():
         locked = lock.get(name, {})
         if locked.get("cmd") != stage.cmd:
             behind.append(f"{name}: its command changed")
@@ -235,7 +258,7 @@ def test_dvc_lock_fits_commands_params_and_code(lock: dict[str, Any]) -> None:
         if set(files) != described.code | INPUTS & set(described.deps):
             behind.append(f"{name}: its code dependencies changed")
         behind += [f"{name}: {path} changed" for path, md5 in files.items() if _md5(PROJECT / path) != md5]
-    assert not behind, "dvc.lock is behind; run `dvc repro` and commit it:\n" + "\n".join(behind)
+    assert not behind, f"dvc.lock is behind; run `dvc repro {pipeline}` and commit it:\n" + "\n".join(behind)
 
 
 def _value_at(values: Any, name: str) -> Any:

@@ -51,14 +51,17 @@ def write_frames(clips: list[tuple[str, str, str, np.ndarray]], folder: Path, gr
     write_shards(told, folder, params=load_params().frames.model_copy(update=given))
 
 
-def write_dataset(root: Path, *, n_train: int, n_validation: int, names: Mapping[str, str] = LABELS) -> None:
+def write_dataset(
+    root: Path, *, n_train: int, n_validation: int, n_test: int = 0, names: Mapping[str, str] = LABELS
+) -> None:
     """Writes root/frames, root/audio and root/duplicates.parquet, with so many videos of each label."""
     rng = np.random.default_rng(0)
     for slug, shape in LABELS.items():
         label = names[slug]
         clips, rows = [], []
-        for number in range(n_train + n_validation):
-            video_id, split = f"{slug}{number:03d}", "train" if number < n_train else "validation"
+        splits = ["train"] * n_train + ["validation"] * n_validation + ["test"] * n_test
+        for number, split in enumerate(splits):
+            video_id = f"{slug}{number:03d}"
             frames, waveform = film(shape, rng)
             clips.append((video_id, label, split, frames))
             rows.append(audio_row(video_id, label, split, len(waveform)))
