@@ -162,7 +162,9 @@ def _put_back() -> None:
         return
     _put_back_files()
     if not _put_back_data():
-        log.warning("Not all of data/ is as dvc.lock says; `dvc status dvc.yaml` says what is not, `dvc repro` builds it.")
+        log.warning(
+            "Not all of data/ is as dvc.lock says; `dvc status dvc.yaml` says what is not, `dvc repro` builds it."
+        )
     shutil.rmtree(SAVED)
 
 
