@@ -444,7 +444,7 @@ def _follow(average: tf.Variable, weight: tf.Tensor, decay: tf.Tensor) -> None:
 def save_model(model: keras.Model, path: Path, card: dict[str, Any]) -> None:
     """Writes a .keras file that also holds a card: what the model is and what it was trained on.
 
-    The file appears whole or not at all and holds no clock time.
+    The file appears whole or not at all, and holds no clock time and no address: the same model gives the same bytes.
 
     Args:
       model: any Keras model that loads in safe mode.
@@ -459,12 +459,26 @@ def save_model(model: keras.Model, path: Path, card: dict[str, Any]) -> None:
                 content = source.read(name)
                 if name == "metadata.json":
                     content = _without_date(content)
+                elif name == "config.json":
+                    content = _numbered_anew(content)
                 target.writestr(zipfile.ZipInfo(name), content)
             target.writestr(zipfile.ZipInfo(CARD), json.dumps(card, indent=1, sort_keys=True))
 
 
 def _without_date(metadata: bytes) -> bytes:
     return json.dumps({key: value for key, value in json.loads(metadata).items() if key != "date_saved"}).encode()
+
+
+def _numbered_anew(config: bytes) -> bytes:
+    """Counts what layers share, where Keras calls it by its address in memory."""
+    numbers: dict[int, int] = {}
+
+    def renumber(part: dict[str, Any]) -> dict[str, Any]:
+        if part.get("shared_object_id") is not None:
+            part["shared_object_id"] = numbers.setdefault(part["shared_object_id"], len(numbers) + 1)
+        return part
+
+    return json.dumps(json.loads(config, object_hook=renumber)).encode()
 
 
 def load_model(path: Path, kind: str) -> tuple[keras.Model, dict[str, Any]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from soundback import training
+from soundback import devices, training
 from soundback.checkpoints import Checkpoint, State
 from soundback.errors import ModelError
 from soundback.params import Training
@@ -219,6 +219,22 @@ def test_a_model_file_holds_no_clock_time(tmp_path):
     with zipfile.ZipFile(tmp_path / "m.keras") as archive:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert b"date_saved" not in archive.read("metadata.json")
+
+
+def test_the_same_model_gives_the_same_bytes_wherever_its_parts_lie_in_memory(tmp_path):
+    files, alive = [], []
+    for name in ("one", "other"):
+        keras.utils.set_random_seed(0)
+        keras.backend.clear_session()
+        with devices.in_precision("float32"):  # Layers then share one policy, which Keras calls by its address.
+            model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(1)])
+        alive.append(model)
+        training.save_model(model, tmp_path / f"{name}.keras", {"kind": "judge"})
+        files.append((tmp_path / f"{name}.keras").read_bytes())
+        loaded, _ = training.load_model(tmp_path / f"{name}.keras", "judge")
+        np.testing.assert_array_equal(loaded(np.eye(3)), model(np.eye(3)))
+    assert b"shared_object_id" in zipfile.ZipFile(tmp_path / "one.keras").read("config.json")
+    assert files[0] == files[1]
 
 
 def test_what_is_not_our_model_is_refused_with_a_sentence(tmp_path):
