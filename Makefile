@@ -36,11 +36,13 @@ quality: $(READY) ## Shows what each part is worth, by what is lost without it: 
 	@cat data/quality/report/table.txt
 	@echo "Page:  data/quality/report/index.html"
 
+# Two at a time, as one that waits for a program to start leaves a core to the other. Tests of a file share what they
+# set up; the slow ones measure, or use both cores themselves.
 test: $(READY) ## Runs the tests, all but those that take minutes each
-	pytest -m "not slow"
+	pytest -m "not slow" --numprocesses 2 --dist loadfile
 
-test-all: $(READY) browser ## Runs every test
-	pytest
+test-all: $(READY) browser test ## Runs every test
+	pytest -m slow
 
 # Some tests look at the pages as a user does. Playwright's own browser is for where the system has none to offer.
 browser: $(READY) ## Sees to a browser for test-all

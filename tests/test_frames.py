@@ -194,7 +194,7 @@ def assert_batches_are_the_same_from_any_number_on(from_number: Callable[[int], 
 
 @pytest.mark.parametrize("batch_size", [7, 64])
 def test_batches_of_frames_are_the_same_from_any_number_on(shards, batch_size, monkeypatch):
-    monkeypatch.setattr(frames, "GROUPS_PER_BLOCK", 3)
+    monkeypatch.setattr(frames, "VISITS_PER_BLOCK", 3)
     clips, pictures = frames.list_clips(shards, "train"), frames.Pictures(8, 4)
     assert_batches_are_the_same_from_any_number_on(
         lambda start: frames.frame_batches(
@@ -231,6 +231,20 @@ def test_a_pass_visits_every_row_group_once_and_shows_as_many_frames_of_each_equ
         seen, times = np.unique(pictures[:, 0, 0].astype(int), return_counts=True)
         assert set(times) == {frames.SHOWINGS}
         assert Counter((grey // 40, grey % 40 // 16 * 16) for grey in seen.tolist()) == per_group
+
+
+def test_a_pass_shows_as_many_crops_of_every_clip_as_its_stretch_is_long_and_none_from_elsewhere(shards, plain):
+    clips = [heard(clip) for clip in frames.list_clips(shards, "train")]
+    n_crops = frames.SHOWINGS * 30 // 15  # A stretch is two crops long, here 30 frames; the shortest clip has no more.
+    batches = frames.crop_batches(clips, frames.Pictures(8, 8), crops_of(15, batch_size=n_crops * len(clips)))
+    firsts = set()
+    for _, loudness_db, _ in batches.take(4).as_numpy_iterator():
+        for i in range(len(clips)):
+            crops = loudness_db[loudness_db[:, 0] // 40 == i]
+            assert len(crops) == n_crops
+            assert crops.max() - crops.min() < 30
+            firsts.add((i, crops.min()))
+    assert len(firsts) > len(clips)
 
 
 def varied(pictures: np.ndarray, seed: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pyloudnorm
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample, resample_poly
 
@@ -65,7 +65,11 @@ def sounds(draw: st.DrawFn) -> tuple[np.ndarray, int]:
     return stored(kinds[draw(st.sampled_from(sorted(kinds)))] * level), rate
 
 
+HALF_A_STEP_OVER = stored((-1.0) ** np.arange(6000)), 8000
+
+
 @settings(deadline=None, max_examples=150)
+@example(sound=HALF_A_STEP_OVER, piece=97)
 @given(sound=sounds(), piece=st.sampled_from([1, 7, 97, 1000, 4095, 1 << 16]))
 def test_measured_in_pieces_it_is_what_the_whole_is(sound, piece):
     waveform, rate = sound

@@ -225,6 +225,7 @@ def test_a_git_that_cannot_be_put_back_keeps_nothing_else_from_it(project):
         "[]",
         json.dumps({"read": {}, "write": {"/data/out": {"pid": os.getpid(), "cmd": "dvc repro"}}}),
     ],
+    ids=["empty", "torn", "not a table", "by another program"],
 )
 def test_a_note_that_a_killed_dvc_left_keeps_nobody_from_working(dvc, left):
     note = Path(".dvc/tmp/rwlock")

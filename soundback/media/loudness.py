@@ -134,8 +134,9 @@ def _block_powers(steps: "_Energies", sample_rate: int) -> np.ndarray:
     block = GATING_BLOCK_S * sample_rate
     if steps.n_samples < block:
         return np.zeros(0)
-    n_steps = round(steps.n_samples / block * STEPS_PER_BLOCK)
-    sums = np.array([*steps.sums, steps.rest])[:n_steps]
+    # In pyloudnorm's own order: at just half a step, the rounding error decides.
+    n_blocks = 1 + round((steps.n_samples / sample_rate - GATING_BLOCK_S) / (GATING_BLOCK_S / STEPS_PER_BLOCK))
+    sums = np.array([*steps.sums, steps.rest])[: n_blocks + STEPS_PER_BLOCK - 1]
     return np.convolve(sums, np.ones(STEPS_PER_BLOCK), "valid") / block
 
 

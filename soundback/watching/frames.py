@@ -3,11 +3,12 @@
 import logging
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count
-from typing import Any
+from itertools import count, islice
+from threading import Lock
 
+import joblib
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -22,17 +23,21 @@ log = logging.getLogger(__name__)
 ClipKey = tuple[str, int]
 """video_id and clip_index."""
 
+Example = tuple[np.ndarray | np.generic, ...]
+"""What training sees at once: a picture and its category, or a crop and its curves."""
+
 PICTURES_KEPT_BYTES = 256 * 2**20
 """Decoded pictures that stay in memory; the demo's all do, and a large dataset's do not."""
 
 FRAMES_PER_VISIT = 8
-SHOWINGS = 4
-"""How often a decoded frame is shown, each time varied anew: reading is then a quarter of the work. Neighbouring frames
+STRETCH_CROPS = 2
+SHOWINGS = 6
+"""How often a decoded frame is shown, each time varied anew: reading is then a sixth of the work. Neighbouring frames
 of a clip are hardly less alike (Choi et al., Faster Neural Network Training with Data Echoing, 2019)."""
 
-GROUPS_PER_BLOCK = 64
+VISITS_PER_BLOCK = 64
 IN_PARALLEL = 4
-"""Row groups that are read at once, and batches that are varied at once; all keep their order."""
+"""Visits and batches that are made at once; all keep their order."""
 
 BRIGHTNESS_JITTER = 24.0
 CONTRAST_JITTER = 0.25
@@ -128,15 +133,19 @@ class Pictures:
         self._size = size
         self.picture_size = picture_size
         self._room = kept_bytes // picture_size**2
+        self._lock = Lock()
         self._kept: dict[RowGroup, np.ndarray] = {}
 
     def read(self, group: RowGroup, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Pictures start to stop of a row group: uint8 [stop - start, picture_size, picture_size]."""
         start, stop, _ = slice(start, stop).indices(group.n_frames)
         if group not in self._kept:
-            if group.n_frames > self._room:
+            # Two threads that want the same group at once both take room for it: less is kept then, never more.
+            with self._lock:
+                fits = group.n_frames <= self._room
+                self._room -= group.n_frames if fits else 0
+            if not fits:
                 return self.decode(group, np.arange(start, stop))
-            self._room -= group.n_frames
             self._kept[group] = self.decode(group, np.arange(group.n_frames))
         return self._kept[group][start:stop]
 
@@ -237,60 +246,29 @@ def frame_batches(
 ) -> tf.data.Dataset:
     """Endless batches of single frames, each batch from many clips.
 
-    A pass visits every row group once, in blocks whose frames are mixed, each of them `SHOWINGS` times. What is visited
-    when, and which frames are taken there, hangs on the seed and the number of pass and block alone, so that batch
-    `start` is found at once.
+    A pass visits every row group, takes `FRAMES_PER_VISIT` of its frames and shows them `SHOWINGS` times.
 
     Returns:
       a dataset of (varied pictures float32 [batch, p, p], category int32 [batch]), from batch number `start` on.
     """
-    groups = [(group, categories.index(clip.label)) for clip in clips for group in clip.groups]
+    groups = [(group, np.int32(categories.index(clip.label))) for clip in clips for group in clip.groups]
+    n_visited = [min(FRAMES_PER_VISIT, group.n_frames) for group, _ in groups]
 
-    def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        rest = np.zeros((0, pictures.picture_size, pictures.picture_size), np.uint8), np.zeros(0, np.int32)
-        with ThreadPoolExecutor(IN_PARALLEL) as readers:
-            for images, category in _mixed_blocks(groups, pictures, readers, seed, start * batch_size):
-                rest = np.concatenate([rest[0], images]), np.concatenate([rest[1], category])
-                n_batches = len(rest[1]) // batch_size
-                for whole in range(0, n_batches * batch_size, batch_size):
-                    yield rest[0][whole : whole + batch_size], rest[1][whole : whole + batch_size]
-                rest = rest[0][n_batches * batch_size :], rest[1][n_batches * batch_size :]
+    def visit(i: int, rng: np.random.Generator) -> list[Example]:
+        group, category = groups[i]
+        decoded = pictures.decode(group, rng.choice(group.n_frames, n_visited[i], replace=False))
+        return [(picture, category) for picture in decoded for _ in range(SHOWINGS)]
 
     p = pictures.picture_size
-    signature = (tf.TensorSpec((batch_size, p, p), tf.uint8), tf.TensorSpec((batch_size,), tf.int32))
-    varied = _numbered(generate, signature, seed, start).map(
+    drawn = _batches(
+        _Visits(visit, SHOWINGS * np.array(n_visited), seed),
+        (tf.TensorSpec((batch_size, p, p), tf.uint8), tf.TensorSpec((batch_size,), tf.int32)),
+        start,
+    )
+    varied = drawn.map(
         lambda seed, images, category: (vary(images[:, None], seed)[:, 0], category), num_parallel_calls=IN_PARALLEL
     )
     return varied.prefetch(4)
-
-
-def _mixed_blocks(
-    groups: Sequence[tuple[RowGroup, int]], pictures: Pictures, readers: Executor, seed: int, start: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Endless blocks of frames and their categories, from frame number `start` on, each read while the last is used."""
-    n_visited = np.array([min(FRAMES_PER_VISIT, group.n_frames) for group, _ in groups])
-    first_pass, skipped = divmod(start, SHOWINGS * int(n_visited.sum()))
-    ahead: deque[tuple[list[Future[np.ndarray]], np.ndarray, np.ndarray]] = deque()
-    for number in count(first_pass):
-        order = np.random.default_rng([seed, number]).permutation(len(groups))
-        for block, first in enumerate(range(0, len(order), GROUPS_PER_BLOCK)):
-            visited = order[first : first + GROUPS_PER_BLOCK]
-            n_frames = int(n_visited[visited].sum())
-            if skipped >= SHOWINGS * n_frames:
-                skipped -= SHOWINGS * n_frames
-                continue
-            rng = np.random.default_rng([seed, number, 1 + block])
-            rows = [rng.choice(groups[i][0].n_frames, n_visited[i], replace=False) for i in visited]
-            # Neither reading nor decoding holds Python's lock: one reader decodes while another waits for the disk.
-            reading = [
-                readers.submit(pictures.decode, groups[i][0], each) for i, each in zip(visited, rows, strict=True)
-            ]
-            categories = np.repeat(np.array([groups[i][1] for i in visited], np.int32), n_visited[visited])
-            ahead.append((reading, categories, rng.permutation(SHOWINGS * n_frames)[skipped:] % n_frames))
-            skipped = 0
-            if len(ahead) > 1:
-                reading, categories, mixed = ahead.popleft()
-                yield np.concatenate([each.result() for each in reading])[mixed], categories[mixed]
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,10 +298,12 @@ def crop_batches(
     *,
     start: int = 0,
 ) -> tf.data.Dataset:
-    """Endless batches of random crops of consecutive frames, each from one clip; a pass visits every clip once.
+    """Endless batches of random crops of consecutive frames, each from one clip.
 
-    Clips shorter than a crop are left out. Of some crops only every second frame is shown, so that things go twice as
-    fast; in some the exposure changes, which is nothing to hear.
+    A pass visits every clip, takes a stretch of up to `STRETCH_CROPS` crops' length of it, and as many random crops
+    of that as show each of its frames `SHOWINGS` times on the average. Clips shorter than a crop are left out. Of some
+    crops only every second frame is shown, so that things go twice as fast; in some the exposure changes, which is
+    nothing to hear.
 
     Returns:
       a dataset of (varied pictures float32 [batch, crop_frames, p, p], loudness dB float32 [batch, crop_frames],
@@ -332,7 +312,7 @@ def crop_batches(
     Raises:
       DataContractError: when no clip is long enough.
     """
-    crop_frames, batch_size, seed = params.crop_frames, params.batch_size, params.seed
+    crop_frames, batch_size = params.crop_frames, params.batch_size
     long_enough = [clip for clip in clips if clip.n_frames >= crop_frames]
     if not long_enough:
         raise DataContractError(
@@ -341,20 +321,26 @@ def crop_batches(
         )
     if len(long_enough) < len(clips):
         log.info("%d of %d clips are shorter than a crop and left out.", len(clips) - len(long_enough), len(clips))
+    lengths = [min(clip.n_frames, STRETCH_CROPS * crop_frames) for clip in long_enough]
+    n_crops = np.array([SHOWINGS * length // crop_frames for length in lengths])
 
-    def generate() -> Iterator[tuple[np.ndarray, ...]]:
-        order = _Order(len(long_enough), seed)
-        for number in count(start):
-            rng = np.random.default_rng([seed, number, 1])
-            places = range(number * batch_size, (number + 1) * batch_size)
-            crops = [_random_crop(long_enough[order.at(place)], pictures, params, rng) for place in places]
-            images, loudness_db, hit = (np.stack(parts) for parts in zip(*crops, strict=True))
-            yield images, loudness_db, hit
+    def visit(i: int, rng: np.random.Generator) -> list[Example]:
+        clip = long_enough[i]
+        first = int(rng.integers(clip.n_frames - lengths[i] + 1))
+        stretch = slice(first, first + lengths[i])
+        images = pictures.read_clip(clip.frames, stretch.start, stretch.stop)
+        return [
+            _random_crop(images, clip.loudness_db[stretch], clip.hit[stretch], params, rng) for _ in range(n_crops[i])
+        ]
 
     p = pictures.picture_size
     curve = tf.TensorSpec((batch_size, crop_frames), tf.float32)
-    signature = (tf.TensorSpec((batch_size, crop_frames, p, p), tf.uint8), curve, curve)
-    varied = _numbered(generate, signature, seed, start).map(
+    drawn = _batches(
+        _Visits(visit, n_crops, params.seed),
+        (tf.TensorSpec((batch_size, crop_frames, p, p), tf.uint8), curve, curve),
+        start,
+    )
+    varied = drawn.map(
         lambda seed, images, loudness_db, hit: (
             vary(expose(images, params.exposure, seed + 1), seed),
             loudness_db,
@@ -366,35 +352,73 @@ def crop_batches(
 
 
 def _random_crop(
-    clip: HeardClip, pictures: Pictures, params: Spotter, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    pace = 2 if clip.n_frames >= 2 * params.crop_frames and rng.random() < params.double_speed else 1
+    images: np.ndarray, loudness_db: np.ndarray, hit: np.ndarray, params: Spotter, rng: np.random.Generator
+) -> Example:
+    pace = 2 if len(images) >= 2 * params.crop_frames and rng.random() < params.double_speed else 1
     n_frames = pace * params.crop_frames
-    start = int(rng.integers(clip.n_frames - n_frames + 1))
+    start = int(rng.integers(len(images) - n_frames + 1))
     crop = slice(start, start + n_frames)
-    hit = clip.hit[crop].reshape(-1, pace).max(axis=1)
-    return pictures.read_clip(clip.frames, crop.start, crop.stop)[::pace], clip.loudness_db[crop][::pace], hit
+    return images[crop][::pace], loudness_db[crop][::pace], hit[crop].reshape(-1, pace).max(axis=1)
 
 
-class _Order:
-    """Endless passes over n things, each pass in an order of its own."""
+@dataclass(frozen=True)
+class _Visits:
+    """Endless examples from things that are visited in passes of random order.
 
-    def __init__(self, n: int, seed: int) -> None:
-        self._n = n
-        self._seed = seed
-        self._number, self._pass = -1, np.zeros(0, np.int64)
+    A pass visits everything once, in blocks whose examples are mixed. What is visited when, and what is taken there,
+    hangs on the seed and the numbers of pass and thing alone, so that any example is found at once.
 
-    def at(self, place: int) -> int:
-        """Which thing comes at this place, counted through all passes."""
-        number, within = divmod(place, self._n)
-        if number != self._number:
-            self._number, self._pass = number, np.random.default_rng([self._seed, number]).permutation(self._n)
-        return int(self._pass[within])
+    Attributes:
+      visit: from the number of a thing and a generator of its own to the examples that it gives.
+      n_examples: int [n_things], how many each gives.
+      seed: decides all.
+    """
+
+    visit: Callable[[int, np.random.Generator], list[Example]]
+    n_examples: np.ndarray
+    seed: int
+
+    def examples(self, start: int) -> Iterator[Example]:
+        """From example number `start` on; each block is read while the last one is used."""
+        first_pass, skipped = divmod(start, int(self.n_examples.sum()))
+        ahead: deque[tuple[list[Future[list[Example]]], np.ndarray]] = deque()
+        with ThreadPoolExecutor(IN_PARALLEL) as readers:
+            for number in count(first_pass):
+                rng = np.random.default_rng([self.seed, number])
+                order = rng.permutation(len(self.n_examples))
+                for first in range(0, len(order), VISITS_PER_BLOCK):
+                    visited = order[first : first + VISITS_PER_BLOCK]
+                    mixed = rng.permutation(int(self.n_examples[visited].sum()))
+                    if skipped >= len(mixed):
+                        skipped -= len(mixed)
+                        continue
+                    # Neither reading nor decoding holds Python's lock: one reader decodes while another waits.
+                    reading = [
+                        readers.submit(self.visit, i, np.random.default_rng([self.seed, number, 1 + i]))
+                        for i in visited
+                    ]
+                    ahead.append((reading, mixed[skipped:]))
+                    skipped = 0
+                    if len(ahead) > 1:
+                        reading, mixed = ahead.popleft()
+                        examples = [example for each in reading for example in each.result()]
+                        yield from (examples[i] for i in mixed)
 
 
-def _numbered(
-    generate: Callable[[], Iterator[Any]], signature: tuple[tf.TensorSpec, ...], seed: int, start: int
-) -> tf.data.Dataset:
-    """What is generated, and before it a seed int64 [2] that no other batch has."""
-    batches = tf.data.Dataset.from_generator(generate, output_signature=signature)
-    return batches.enumerate(start).map(lambda number, batch: (tf.stack([tf.cast(seed, tf.int64), number]), *batch))
+def _batches(visits: _Visits, signature: tuple[tf.TensorSpec, ...], start: int) -> tf.data.Dataset:
+    """Batches of examples from batch number `start` on, and before each a seed int64 [2] that no other batch has."""
+    batch_size = signature[0].shape[0]
+
+    def generate() -> Iterator[tuple[np.ndarray, ...]]:
+        examples = visits.examples(start * batch_size)
+        while batch := list(islice(examples, batch_size)):
+            yield tuple(np.stack(parts) for parts in zip(*batch, strict=True))
+
+    options = tf.data.Options()
+    # Threads of its own: where pictures were varied on those of the training, each step would wait for them.
+    options.threading.private_threadpool_size = min(IN_PARALLEL, joblib.cpu_count())
+    options.threading.max_intra_op_parallelism = 1
+    batches = tf.data.Dataset.from_generator(generate, output_signature=signature).with_options(options)
+    return batches.enumerate(start).map(
+        lambda number, batch: (tf.stack([tf.cast(visits.seed, tf.int64), number]), *batch)
+    )

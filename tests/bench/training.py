@@ -36,9 +36,6 @@ HELD = 8
 RUN_OUT = 12
 """Steps after which what the pipeline has prepared while others worked is used up; they do not count."""
 
-BLOCK = 64
-"""Steps that are timed: the classifier's pipeline reads so many batches at once, ahead of their use."""
-
 
 @dataclass(frozen=True)
 class Feed:
@@ -49,11 +46,18 @@ class Feed:
     batches: Iterator[Any]
     held: Iterator[Any]
     batch_size: int
+    n_steps: int
 
     @classmethod
-    def of(cls, name: str, stepper: training.Stepper, batches: training.Batches, batch_size: int) -> "Feed":
+    def of(
+        cls, name: str, stepper: training.Stepper, batches: training.Batches, batch_size: int, n_visited: int
+    ) -> "Feed":
+        """Of a visit come so many frames, each of them `frames.SHOWINGS` times. Whole blocks of visits are timed: while
+        one is used, the next is read, and then reading rests.
+        """
         held = [tf.nest.map_structure(tf.identity, batch) for batch in batches(0).take(HELD)]
-        return cls(name, stepper, iter(stepper.share_out(batches, 0)), itertools.cycle(held), batch_size)
+        n_steps = frames.VISITS_PER_BLOCK * n_visited * frames.SHOWINGS // batch_size
+        return cls(name, stepper, iter(stepper.share_out(batches, 0)), itertools.cycle(held), batch_size, n_steps)
 
 
 def feeds(folder: Path, n_clips: int, params: Params) -> Iterator[Feed]:
@@ -73,6 +77,7 @@ def feeds(folder: Path, n_clips: int, params: Params) -> Iterator[Feed]:
             clips, CATEGORIES, pictures, batch_size=told.batch_size, seed=told.seed, start=start
         ),
         told.batch_size,
+        frames.FRAMES_PER_VISIT,
     )
     watched = params.spotter
     rng = np.random.default_rng(0)
@@ -95,31 +100,32 @@ def feeds(folder: Path, n_clips: int, params: Params) -> Iterator[Feed]:
             training.Stepper(build, spotter_teaching._batch_loss, watched, recipe),
             lambda start, seen=seen: frames.crop_batches(heard, seen, watched, start=start),
             watched.batch_size,
+            frames.STRETCH_CROPS,
         )
 
 
-def seconds(feed: Feed, batches: Iterator[Any], n_steps: int) -> tuple[float, float]:
+def seconds(feed: Feed, batches: Iterator[Any]) -> tuple[float, float]:
     """By the clock and of the processor, for an example."""
     for _ in range(RUN_OUT):
         feed.stepper.run(next(batches))
     started = time.monotonic(), time.process_time()
-    for _ in range(n_steps):
+    for _ in range(feed.n_steps):
         feed.stepper.run(next(batches))
     ended = time.monotonic(), time.process_time()
-    n_examples = n_steps * feed.batch_size
+    n_examples = feed.n_steps * feed.batch_size
     return (ended[0] - started[0]) / n_examples, (ended[1] - started[1]) / n_examples
 
 
-def measure(n_clips: int, n_turns: int, n_steps: int) -> dict[str, dict[str, float]]:
+def measure(n_clips: int, n_turns: int) -> dict[str, dict[str, float]]:
     """Examples a second of each training, medians over turns; and the share that the pipeline costs, with quartiles."""
     found = {}
     with tempfile.TemporaryDirectory() as name:
         for feed in feeds(Path(name), n_clips, load_params(PROJECT / "params.yaml")):
             turns = []
             for _ in range(n_turns):
-                piped = seconds(feed, feed.batches, n_steps)
+                piped = seconds(feed, feed.batches)
                 time.sleep(1.0)  # The pipeline fills its buffers.
-                turns.append((piped, seconds(feed, feed.held, n_steps)))
+                turns.append((piped, seconds(feed, feed.held)))
             taken = np.array(turns)  # [turn, fed from shards or memory, by the clock or of the processor]
             costs = 1 - taken[:, 1] / taken[:, 0]
             low, cost, high = np.quantile(costs[:, 0], [0.25, 0.5, 0.75])
@@ -136,10 +142,10 @@ def measure(n_clips: int, n_turns: int, n_steps: int) -> dict[str, dict[str, flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer clips, turns and steps")
+    parser.add_argument("--quick", action="store_true", help="fewer clips, one turn")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found = measure(24, 1, BLOCK) if options.quick else measure(60, 7, BLOCK)
+    found = measure(64, 1) if options.quick else measure(128, 7)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {platform.platform()}")
     print(f"load {os.getloadavg()[0]:.1f} at the end; trainings of params.yaml, medians")
     print(
