@@ -21,10 +21,11 @@ from typing import Self
 import numpy as np
 from scipy.signal import find_peaks
 
+from soundback.dataset import Clip
 from soundback.errors import DataContractError
 from soundback.media import audio
 from soundback.outputs import whole_file
-from soundback.params import Cues
+from soundback.params import Audio, Cues, Frames
 
 HEADER = ["kind", "start_s", "end_s", "category", "value"]
 FRAMES_BETWEEN_HITS = 3
@@ -120,6 +121,23 @@ class Hearing:
                 "The training sounds hold no onset at all; check that they are not silent or constant."
             )
         return cls(sample_rate, hop, cues, scale)
+
+    @classmethod
+    def of_training(cls, clips: Iterable[Clip], sound: Audio, stored: Frames, cues: Cues) -> Self:
+        """Takes the hit scale from the clips of the training split.
+
+        Args:
+          clips: of all splits.
+          sound: how the sound is stored.
+          stored: how the frames are; their rate is that of the cues.
+          cues: windows, floor and threshold.
+
+        Raises:
+          DataContractError: when no onset is in them.
+        """
+        waveforms = (audio.read_wav(clip.path) for clip in clips if clip.split == "train")
+        rate = sound.sample_rate
+        return cls.of(waveforms, sample_rate=rate, hop=rate // stored.frame_rate, cues=cues)
 
     @property
     def frame_rate(self) -> int:

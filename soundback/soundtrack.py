@@ -19,11 +19,11 @@ from soundback import params as settings_of
 from soundback.cues import CueSheet, Segment, conditioning
 from soundback.errors import MediaError, ModelError
 from soundback.media import audio, ffmpeg
+from soundback.model_files import load_model
 from soundback.progress import Progress, no_progress
 from soundback.sounding import fader
 from soundback.sounding.sampler import Sampler
 from soundback.sounding.wavenet import CUE_CONTEXT
-from soundback.training import load_model
 from soundback.watching.classifier import Classifier
 from soundback.watching.segments import Watched, find_segments
 from soundback.watching.shots import split_shots

@@ -11,7 +11,6 @@ import pandas as pd
 from soundback.cues import Hearing
 from soundback.dataset import audio_clips, frame_shards
 from soundback.logbook import StageLogbook, open_logbook
-from soundback.media.audio import read_wav
 from soundback.outputs import whole_folder
 from soundback.params import Audio, Cues, Frames, Spotter, load_params
 from soundback.progress import show_progress
@@ -53,12 +52,7 @@ def ablate_spotter(
       labels: folder names and labels.
     """
     shards, sounds = frame_shards(frames, duplicates, labels), audio_clips(audio, duplicates, labels)
-    hearing = Hearing.of(
-        (read_wav(clip.path) for clip in sounds if clip.split == "train"),
-        sample_rate=sound.sample_rate,
-        hop=sound.sample_rate // stored.frame_rate,
-        cues=cues,
-    )
+    hearing = Hearing.of_training(sounds, sound, stored, cues)
     told = (variant, params, stored, sound, cues, dict(labels))
     # No model is kept; its name says under which the training goes on and shows its curve.
     model = folder.parent / f"spotter_{variant}.keras"

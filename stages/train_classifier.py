@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from soundback import training
+from soundback import model_files, training
 from soundback.dataset import frame_shards
 from soundback.logbook import open_logbook
 from soundback.outputs import whole_folder
@@ -55,7 +55,7 @@ def train_classifier(
             with (folder / "confusion.csv").open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file, lineterminator="\n").writerows([("actual", "predicted"), *trained.confusion])
         training.write_metrics(trained.metrics, metrics)
-        training.save_model(trained.model, model, trained.card)
+        model_files.save_model(trained.model, model, trained.card)
     log.info(
         "Classifier: %.0f %% of %d validation clips right (always the commonest: %.0f %%).",
         100 * trained.metrics["accuracy"],

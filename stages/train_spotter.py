@@ -8,11 +8,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from soundback import training
+from soundback import model_files, training
 from soundback.cues import Hearing
 from soundback.dataset import audio_clips, frame_shards
 from soundback.logbook import open_logbook
-from soundback.media.audio import read_wav
 from soundback.outputs import whole_folder
 from soundback.params import Audio, Cues, Frames, Spotter, load_params
 from soundback.progress import show_progress
@@ -52,12 +51,7 @@ def train_spotter(
       labels: folder names and labels.
     """
     shards, sounds = frame_shards(frames, duplicates, labels), audio_clips(audio, duplicates, labels)
-    hearing = Hearing.of(
-        (read_wav(clip.path) for clip in sounds if clip.split == "train"),
-        sample_rate=sound.sample_rate,
-        hop=sound.sample_rate // stored.frame_rate,
-        cues=cues,
-    )
+    hearing = Hearing.of_training(sounds, sound, stored, cues)
     told = (params, stored, sound, cues, dict(labels))
     with open_logbook(model, inputs=(frames, audio, duplicates), told=told, plots=plots) as logbook:
         with show_progress("Training the spotter") as progress:
@@ -76,7 +70,7 @@ def train_spotter(
             logbook.keep_curves(folder)
             write_loudness(trained.curves, hearing.frame_rate, folder)
         training.write_metrics(trained.metrics, metrics)
-        training.save_model(trained.model, model, trained.card)
+        model_files.save_model(trained.model, model, trained.card)
     log.info(
         "Spotter, on %(n_clips)d validation clips: loudness off by %(loudness_error_db).1f dB, "
         "correlation %(loudness_correlation)s, hit F1 at 100 ms %(hit_f1_100ms)s.",

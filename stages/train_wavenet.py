@@ -5,11 +5,10 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from soundback import training
+from soundback import model_files, training
 from soundback.cues import Hearing
 from soundback.dataset import audio_clips
 from soundback.logbook import open_logbook
-from soundback.media.audio import read_wav
 from soundback.outputs import whole_folder
 from soundback.params import Audio, Cues, Frames, WaveNet, load_params
 from soundback.progress import show_progress
@@ -47,12 +46,7 @@ def train_wavenet(
       labels: folder names.
     """
     clips = audio_clips(audio, duplicates, labels)
-    hearing = Hearing.of(
-        (read_wav(clip.path) for clip in clips if clip.split == "train"),
-        sample_rate=sound.sample_rate,
-        hop=sound.sample_rate // stored.frame_rate,
-        cues=cues,
-    )
+    hearing = Hearing.of_training(clips, sound, stored, cues)
     told = (params, sound, stored, cues, sorted(labels))
     with open_logbook(model, inputs=(audio, duplicates), told=told, plots=plots) as logbook:
         with show_progress("Training the WaveNet") as progress:
@@ -64,7 +58,7 @@ def train_wavenet(
         with whole_folder(plots) as folder:
             logbook.keep_curves(folder)
         training.write_metrics(measured, metrics)
-        training.save_model(taught.model, model, taught.card)
+        model_files.save_model(taught.model, model, taught.card)
     log.info(
         "WaveNet, on %(n_clips)d validation clips: %(bits_per_sample).3f bits per sample (histogram "
         "%(histogram_bits).3f, previous sample %(previous_sample_bits).3f, linear prediction "

@@ -4,7 +4,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score
 
-from soundback import training
+from soundback import model_files
 from soundback.errors import DataContractError, ModelError, ParamsError
 from soundback.media.shards import RowGroup
 from soundback.params import Classifier as ClassifierParams
@@ -71,7 +71,7 @@ def test_the_paper_architecture_is_3x3_convolutions_flatten_and_one_dense():
 
 def test_a_saved_classifier_says_the_same(tmp_path, pixels):
     model, card = untrained()
-    training.save_model(model, tmp_path / "c.keras", card)
+    model_files.save_model(model, tmp_path / "c.keras", card)
     loaded = classifier.Classifier.load(tmp_path / "c.keras")
     assert (loaded.categories, loaded.unsure_below) == (tuple(NAMES), 0.5)
     assert (loaded.size, loaded.fit) == (32, "pad")
@@ -83,7 +83,7 @@ def test_a_saved_classifier_says_the_same(tmp_path, pixels):
 
 def test_what_does_not_fit_is_refused(tmp_path, pixels):
     model, card = untrained()
-    training.save_model(model, tmp_path / "s.keras", card | {"kind": "spotter"})
+    model_files.save_model(model, tmp_path / "s.keras", card | {"kind": "spotter"})
     with pytest.raises(ModelError, match="holds a spotter, not a classifier"):
         classifier.Classifier.load(tmp_path / "s.keras")
     with pytest.raises(ModelError, match=r"tells 3 categories apart, but its card says 16 pixels and 2 categories"):

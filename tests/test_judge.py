@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from soundback import training
+from soundback import model_files
 from soundback.errors import DataContractError, ModelError
 from soundback.judging import judge
 from soundback.judging.judge import Example, Judge
@@ -111,7 +111,7 @@ def test_training_twice_draws_the_same_examples():
 
 def test_another_kind_of_model_is_refused(tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    training.save_model(model, tmp_path / "judge.keras", {"kind": "classifier"})
+    model_files.save_model(model, tmp_path / "judge.keras", {"kind": "classifier"})
     with pytest.raises(ModelError, match="holds a classifier, not a judge"):
         Judge.load(tmp_path / "judge.keras")
 

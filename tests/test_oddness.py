@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from soundback import training
+from soundback import model_files
 from soundback.params import load_params
 from soundback.watching import classifier, oddness
 from tests.watched import film
@@ -83,8 +83,8 @@ def test_the_names_stay_what_they_were(network, whole):
 
 
 def test_a_saved_classifier_is_as_sure_as_before(tmp_path, whole):
-    training.save_model(whole, tmp_path / "c.keras", {"kind": "classifier"})
-    loaded, _ = training.load_model(tmp_path / "c.keras", "classifier")
+    model_files.save_model(whole, tmp_path / "c.keras", {"kind": "classifier"})
+    loaded, _ = model_files.load_model(tmp_path / "c.keras", "classifier")
     shown = pictures_of(4)[0]
     for before, after in zip(oddness.run(whole, shown), oddness.run(loaded, shown), strict=True):
         np.testing.assert_allclose(after, before, atol=1e-5)

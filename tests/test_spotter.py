@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from soundback import training
+from soundback import model_files
 from soundback.cues import Hearing
 from soundback.errors import ModelError, ParamsError
 from soundback.media.shards import RowGroup
@@ -90,7 +90,7 @@ def test_loudness_stays_in_the_range_of_training_and_hits_are_sparse(film):
 
 
 def test_a_saved_spotter_says_the_same(tmp_path, model, film):
-    training.save_model(model, tmp_path / "s.keras", CARD)
+    model_files.save_model(model, tmp_path / "s.keras", CARD)
     loaded = spotter.Spotter.load(tmp_path / "s.keras")
     assert (loaded.frame_rate, loaded.size, loaded.fit) == (25, 16, "stretch")
     assert (loaded.reach, loaded.loudness_range_db) == (26, (-31.0, -29.0))
@@ -99,7 +99,7 @@ def test_a_saved_spotter_says_the_same(tmp_path, model, film):
 
 
 def test_what_does_not_fit_is_refused(tmp_path, model, film):
-    training.save_model(model, tmp_path / "c.keras", CARD | {"kind": "classifier"})
+    model_files.save_model(model, tmp_path / "c.keras", CARD | {"kind": "classifier"})
     with pytest.raises(ModelError, match="holds a classifier, not a spotter"):
         spotter.Spotter.load(tmp_path / "c.keras")
     with pytest.raises(ModelError, match="trained on frames of 16x16 pixels and was given 12x12"):

@@ -10,10 +10,10 @@ from soundback import schemas
 from soundback.cues import CueSheet, Segment, conditioning
 from soundback.errors import DataContractError
 from soundback.media.audio import mu_law_decode, mu_law_encode, write_wav
+from soundback.model_files import load_model
 from soundback.params import load_params
 from soundback.sounding.sampler import Sampler
 from soundback.sounding.wavenet import CUE_CONTEXT
-from soundback.training import load_model
 from stages.train_wavenet import train_wavenet
 from tests import watched
 

@@ -1,4 +1,4 @@
-"""The training loop and the model files that all trainings share."""
+"""The training loop that all trainings share."""
 
 import itertools
 import zipfile
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from soundback import devices, training
+from soundback import model_files, training
 from soundback.checkpoints import Checkpoint, State
 from soundback.errors import ModelError
 from soundback.params import Training
@@ -190,10 +190,10 @@ def test_mixed_precision_trains_and_leaves_a_model_that_knows_nothing_of_it(prec
     assert computed == {precision.removeprefix("mixed_"), "float32"}
     assert done.best_value < 0.2 * 5.25  # the variance of the targets
     assert {layer.dtype_policy.name for layer in done.model.layers} == {"float32"}
-    training.save_model(done.model, tmp_path / "m.keras", {"kind": "judge"})
+    model_files.save_model(done.model, tmp_path / "m.keras", {"kind": "judge"})
     with zipfile.ZipFile(tmp_path / "m.keras") as archive:
         assert b"mixed" not in archive.read("config.json")
-    loaded, _ = training.load_model(tmp_path / "m.keras", "judge")
+    loaded, _ = model_files.load_model(tmp_path / "m.keras", "judge")
     np.testing.assert_array_equal(loaded(examples(0)[0]), done.model(examples(0)[0]))
     assert keras.config.dtype_policy().name == "float32"
 
@@ -201,45 +201,3 @@ def test_mixed_precision_trains_and_leaves_a_model_that_knows_nothing_of_it(prec
 def test_a_loss_that_is_no_number_stops_with_a_sentence():
     with pytest.raises(ModelError, match=r"diverged at step 1.*learning_rate"):
         fit(loss=lambda *each: squared_error(*each) * np.nan)
-
-
-def test_a_saved_model_comes_back_with_its_card_and_the_same_answers(tmp_path):
-    model = build()
-    training.save_model(model, tmp_path / "m.keras", {"kind": "judge", "categories": ["Drum", "Bell"]})
-    loaded, card = training.load_model(tmp_path / "m.keras", "judge")
-    inputs = np.eye(3, dtype=np.float32)
-    np.testing.assert_array_equal(loaded(inputs), model(inputs))
-    assert card == {"kind": "judge", "categories": ["Drum", "Bell"]}
-    assert [path.name for path in tmp_path.iterdir()] == ["m.keras"]
-
-
-def test_a_model_file_holds_no_clock_time(tmp_path):
-    model = build()
-    training.save_model(model, tmp_path / "m.keras", {})
-    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
-        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-        assert b"date_saved" not in archive.read("metadata.json")
-
-
-def test_the_same_model_gives_the_same_bytes_wherever_its_parts_lie_in_memory(tmp_path):
-    files, alive = [], []
-    for name in ("one", "other"):
-        keras.utils.set_random_seed(0)
-        keras.backend.clear_session()
-        with devices.in_precision("float32"):  # Layers then share one policy, which Keras calls by its address.
-            model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(1)])
-        alive.append(model)
-        training.save_model(model, tmp_path / f"{name}.keras", {"kind": "judge"})
-        files.append((tmp_path / f"{name}.keras").read_bytes())
-        loaded, _ = training.load_model(tmp_path / f"{name}.keras", "judge")
-        np.testing.assert_array_equal(loaded(np.eye(3)), model(np.eye(3)))
-    assert b"shared_object_id" in zipfile.ZipFile(tmp_path / "one.keras").read("config.json")
-    assert files[0] == files[1]
-
-
-def test_what_is_not_our_model_is_refused_with_a_sentence(tmp_path):
-    with pytest.raises(ModelError, match="There is no model"):
-        training.load_model(tmp_path / "none.keras", "judge")
-    (tmp_path / "text.keras").write_text("hello")
-    with pytest.raises(ModelError, match="not a model that Soundback wrote"):
-        training.load_model(tmp_path / "text.keras", "judge")

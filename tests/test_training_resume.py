@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soundback import training
+from soundback import model_files, training
 from soundback.checkpoints import Checkpoint, State
 from soundback.params import load_params
 from stages.train_classifier import train_classifier
@@ -35,7 +35,7 @@ def attempt(root: Path, killed: str) -> None:
     logging.basicConfig(filename=root / "log.txt", level=logging.INFO)
     recipe = training.Recipe
     training.Recipe = lambda **given: recipe(5, clip_norm=1.0, ema_decay=0.9)
-    whole_write, save_model = Path.write_bytes, training.save_model
+    whole_write, save_model = Path.write_bytes, model_files.save_model
 
     def write_half(path: Path, content: bytes) -> int:
         if State.unpack(content).course["done"] == 13:
@@ -46,11 +46,11 @@ def attempt(root: Path, killed: str) -> None:
     if killed == "while it writes its checkpoint":
         Path.write_bytes = write_half
     if killed == "while it writes its outputs":
-        training.save_model = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        model_files.save_model = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     out = root / "models" / "classifier.keras", root / "classifier.json", root / "plots"
     inputs = root.parent / "frames", root.parent / "duplicates.parquet"
     train_classifier(*inputs, *out, params=PARAMS, stored=STORED, labels=watched.LABELS)
-    training.save_model = save_model
+    model_files.save_model = save_model
 
 
 def run(root: Path, killed: str = "", when: Callable[[], bool] = lambda: False) -> int:
@@ -105,7 +105,9 @@ def test_a_training_that_is_killed_again_and_again_ends_where_an_undisturbed_one
     assert curves(root) == curves(undisturbed)
     assert set(curves(root)) == {"loss.tsv", "validation.tsv", "learning_rate.tsv"}
     assert (root / "classifier.json").read_bytes() == (undisturbed / "classifier.json").read_bytes()
-    models = [training.load_model(each / "models" / "classifier.keras", "classifier") for each in (root, undisturbed)]
+    models = [
+        model_files.load_model(each / "models" / "classifier.keras", "classifier") for each in (root, undisturbed)
+    ]
     for ours, theirs in zip(models[0][0].get_weights(), models[1][0].get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert models[0][1] == models[1][1]

@@ -10,9 +10,9 @@ import pytest
 import requests
 
 from soundback.cues import N_CURVE_FEATURES
+from soundback.model_files import save_model
 from soundback.params import load_params
 from soundback.sounding.wavenet import build_wavenet
-from soundback.training import save_model
 from soundback.watching.classifier import build_classifier
 from soundback.watching.spotter import build_spotter
 from tests.clones import Clone, make_clone

@@ -17,7 +17,7 @@ import librosa
 import numpy as np
 import tensorflow as tf
 
-from soundback import training
+from soundback import model_files, training
 from soundback.errors import DataContractError, ModelError
 from soundback.params import Judge as JudgeParams
 from soundback.progress import Progress, no_progress
@@ -192,13 +192,13 @@ class Judge:
         Raises:
           ModelError: when the file is missing or holds another kind of model.
         """
-        model, card = training.load_model(path, "judge")
+        model, card = model_files.load_model(path, "judge")
         return cls(model, card["categories"], card["sample_rate"])
 
     def save(self, path: Path) -> None:
         """Writes model and categories into one file."""
         card: dict[str, Any] = {"kind": "judge", "categories": self.categories, "sample_rate": self.sample_rate}
-        training.save_model(self._model, path, card)
+        model_files.save_model(self._model, path, card)
 
     def listen(self, waveform: np.ndarray) -> Opinion:
         """What it makes of a sound (float32 [time], at `sample_rate`) of any length, silence included."""

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from scipy.special import softmax
 
-from soundback import training
+from soundback import model_files
 from soundback.errors import ModelError
 from soundback.params import Classifier as ClassifierParams
 from soundback.watching import frames
@@ -104,7 +104,7 @@ class Classifier:
         Raises:
           ModelError: when it is missing, damaged, or no classifier.
         """
-        return cls(*training.load_model(path, KIND))
+        return cls(*model_files.load_model(path, KIND))
 
     def recognise(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Says what is seen in each frame, and whether it is like anything that the classifier was trained on.

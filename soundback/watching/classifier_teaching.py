@@ -39,7 +39,7 @@ class TrainedClassifier:
 
     Attributes:
       model: with its best weights.
-      card: what belongs to the model, for `training.save_model`.
+      card: what belongs to the model, for `model_files.save_model`.
       fit: how the training went.
       metrics: on validation clips.
       confusion: (actual, predicted) category of each validation clip.

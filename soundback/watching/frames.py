@@ -1,14 +1,13 @@
 """Shards of frames as endless batches for training: whole row groups, shuffled in numpy, never row by row."""
 
 import logging
+import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count, islice
-from threading import Lock
 
-import joblib
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -17,6 +16,7 @@ from soundback.dataset import FrameShards
 from soundback.errors import DataContractError, ParamsError
 from soundback.media.shards import RowGroup, list_row_groups, open_image, read_images
 from soundback.params import Spotter
+from soundback.watching.varying import vary
 
 log = logging.getLogger(__name__)
 
@@ -31,23 +31,16 @@ PICTURES_KEPT_BYTES = 256 * 2**20
 
 FRAMES_PER_VISIT = 8
 STRETCH_CROPS = 2
-SHOWINGS = 6
-"""How often a decoded frame is shown, each time varied anew: reading is then a sixth of the work. Neighbouring frames
+SHOWINGS = 8
+"""How often a decoded frame is shown, each time varied anew: reading is then an eighth of the work. Neighbouring frames
 of a clip are hardly less alike (Choi et al., Faster Neural Network Training with Data Echoing, 2019)."""
 
 VISITS_PER_BLOCK = 64
 IN_PARALLEL = 4
-"""Visits and batches that are made at once; all keep their order."""
+"""Visits that are made at once; they keep their order."""
 
-BRIGHTNESS_JITTER = 24.0
-CONTRAST_JITTER = 0.25
-NEGATIVE_SHARE = 0.5
-ZOOM = 0.2
-"""Share of the picture's height and width that is cut off at most in training."""
-
-EXPOSURE_RANGE = 0.35
-EXPOSURE_KNOTS = 5
-"""Gains of the exposure, drawn from 1 - range to 1 + range at so many times of an example."""
+ORDERING, VISITING, ALTERING = range(3)
+"""Uses of chance, each with random numbers of its own."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +126,7 @@ class Pictures:
         self._size = size
         self.picture_size = picture_size
         self._room = kept_bytes // picture_size**2
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._kept: dict[RowGroup, np.ndarray] = {}
 
     def read(self, group: RowGroup, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -170,71 +163,6 @@ class Pictures:
         return _reduced(frames, self._size // self.picture_size)
 
 
-def vary(pictures: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Mirrors, zooms into, shifts, changes brightness and contrast, and inverts half, each example as a whole.
-
-    Args:
-      pictures: uint8 or float32 [batch, time, p, p].
-      seed: int [2], decides all.
-
-    Returns:
-      float32 [batch, time, p, p], in [0, 255].
-    """
-    batch = tf.shape(pictures)[0]
-    chances = tf.unstack(tf.random.stateless_uniform((7, batch), seed))
-    share = 1 - ZOOM * chances[0]
-    top, left = (1 - share) * chances[1], (1 - share) * chances[2]
-    mirrored = chances[3] < 0.5
-    begin, end = tf.where(mirrored, left + share, left), tf.where(mirrored, left, left + share)
-    gain = 1 + CONTRAST_JITTER * (2 * chances[4] - 1)
-    shift = 127.5 + BRIGHTNESS_JITTER * (2 * chances[5] - 1) - 127.5 * gain
-    # A shape is the same thing dark before light and light before dark; with few scenes this has to be shown.
-    negative = chances[6] < NEGATIVE_SHARE
-    gain, shift = tf.where(negative, -gain, gain), tf.where(negative, 255.0 - shift, shift)
-    # All pictures of an example move alike: two matrices do that three times as fast as tf.image.crop_and_resize.
-    p = pictures.shape[2]
-    down, across = gain[:, None, None] * _interpolation(top, top + share, p), _interpolation(begin, end, p)
-    moved = tf.matmul(tf.matmul(down[:, None], tf.cast(pictures, tf.float32)), across[:, None], transpose_b=True)
-    return tf.clip_by_value(moved + shift[:, None, None, None], 0.0, 255.0)
-
-
-def expose(pictures: tf.Tensor, share: float, seed: tf.Tensor) -> tf.Tensor:
-    """Changes the exposure of a share of the examples while they last: in half of these smoothly, else in steps.
-
-    Args:
-      pictures: uint8 [batch, time, p, p].
-      share: of the examples, 0 to 1.
-      seed: int [2], decides all.
-
-    Returns:
-      float32 [batch, time, p, p], in [0, 255].
-    """
-    batch, time = tf.shape(pictures)[0], pictures.shape[1]
-    gains = EXPOSURE_RANGE * tf.random.stateless_uniform((batch, EXPOSURE_KNOTS), seed, -1.0, 1.0)
-    smooth, changed = tf.unstack(tf.random.stateless_uniform((2, batch, 1), seed + 1))
-    places = np.linspace(0, EXPOSURE_KNOTS - 1, time)[None]
-    between = np.maximum(0, 1 - np.abs(places - np.arange(EXPOSURE_KNOTS)[:, None])).astype(np.float32)
-    nearest = (np.round(places) == np.arange(EXPOSURE_KNOTS)[:, None]).astype(np.float32)
-    curve = tf.where(smooth < 0.5, tf.matmul(gains, between), tf.matmul(gains, nearest))
-    gain = 1 + tf.where(changed < share, curve, 0.0)
-    return tf.clip_by_value(tf.cast(pictures, tf.float32) * gain[:, :, None, None], 0.0, 255.0)
-
-
-def _interpolation(begin: tf.Tensor, end: tf.Tensor, n: int) -> tf.Tensor:
-    """Weights that read n values between two places of a line of n, linearly interpolated.
-
-    Args:
-      begin: float32 [batch], shares of the line; the first place.
-      end: float32 [batch], the last place; before `begin`, the line comes out mirrored.
-      n: length of the line.
-
-    Returns:
-      float32 [batch, n, n].
-    """
-    places = (n - 1) * (begin[:, None] + (end - begin)[:, None] * tf.linspace(0.0, 1.0, n))
-    return tf.maximum(0.0, 1 - tf.abs(places[..., None] - tf.range(n, dtype=tf.float32)))
-
-
 def frame_batches(
     clips: Sequence[FrameClip],
     categories: Sequence[str],
@@ -260,15 +188,13 @@ def frame_batches(
         return [(picture, category) for picture in decoded for _ in range(SHOWINGS)]
 
     p = pictures.picture_size
-    drawn = _batches(
+    signature = tf.TensorSpec((batch_size, p, p), tf.float32), tf.TensorSpec((batch_size,), tf.int32)
+    return _batches(
         _Visits(visit, SHOWINGS * np.array(n_visited), seed),
-        (tf.TensorSpec((batch_size, p, p), tf.uint8), tf.TensorSpec((batch_size,), tf.int32)),
+        lambda images, rng: vary(images[:, None], rng)[:, 0],
+        signature,
         start,
     )
-    varied = drawn.map(
-        lambda seed, images, category: (vary(images[:, None], seed)[:, 0], category), num_parallel_calls=IN_PARALLEL
-    )
-    return varied.prefetch(4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,20 +261,13 @@ def crop_batches(
 
     p = pictures.picture_size
     curve = tf.TensorSpec((batch_size, crop_frames), tf.float32)
-    drawn = _batches(
+    signature = tf.TensorSpec((batch_size, crop_frames, p, p), tf.float32), curve, curve
+    return _batches(
         _Visits(visit, n_crops, params.seed),
-        (tf.TensorSpec((batch_size, crop_frames, p, p), tf.uint8), curve, curve),
+        lambda images, rng: vary(images, rng, exposure=params.exposure),
+        signature,
         start,
     )
-    varied = drawn.map(
-        lambda seed, images, loudness_db, hit: (
-            vary(expose(images, params.exposure, seed + 1), seed),
-            loudness_db,
-            hit,
-        ),
-        num_parallel_calls=IN_PARALLEL,
-    )
-    return varied.prefetch(4)
 
 
 def _random_crop(
@@ -378,47 +297,46 @@ class _Visits:
     n_examples: np.ndarray
     seed: int
 
-    def examples(self, start: int) -> Iterator[Example]:
+    def examples(self, start: int, readers: Executor) -> Iterator[Example]:
         """From example number `start` on; each block is read while the last one is used."""
         first_pass, skipped = divmod(start, int(self.n_examples.sum()))
         ahead: deque[tuple[list[Future[list[Example]]], np.ndarray]] = deque()
-        with ThreadPoolExecutor(IN_PARALLEL) as readers:
-            for number in count(first_pass):
-                rng = np.random.default_rng([self.seed, number])
-                order = rng.permutation(len(self.n_examples))
-                for first in range(0, len(order), VISITS_PER_BLOCK):
-                    visited = order[first : first + VISITS_PER_BLOCK]
-                    mixed = rng.permutation(int(self.n_examples[visited].sum()))
-                    if skipped >= len(mixed):
-                        skipped -= len(mixed)
-                        continue
-                    # Neither reading nor decoding holds Python's lock: one reader decodes while another waits.
-                    reading = [
-                        readers.submit(self.visit, i, np.random.default_rng([self.seed, number, 1 + i]))
-                        for i in visited
-                    ]
-                    ahead.append((reading, mixed[skipped:]))
-                    skipped = 0
-                    if len(ahead) > 1:
-                        reading, mixed = ahead.popleft()
-                        examples = [example for each in reading for example in each.result()]
-                        yield from (examples[i] for i in mixed)
+        for number in count(first_pass):
+            rng = np.random.default_rng([self.seed, ORDERING, number])
+            order = rng.permutation(len(self.n_examples))
+            for first in range(0, len(order), VISITS_PER_BLOCK):
+                visited = order[first : first + VISITS_PER_BLOCK]
+                mixed = rng.permutation(int(self.n_examples[visited].sum()))
+                if skipped >= len(mixed):
+                    skipped -= len(mixed)
+                    continue
+                # Neither reading nor decoding holds Python's lock: one reader decodes while another waits.
+                reading = [
+                    readers.submit(self.visit, i, np.random.default_rng([self.seed, VISITING, number, i]))
+                    for i in visited
+                ]
+                ahead.append((reading, mixed[skipped:]))
+                skipped = 0
+                if len(ahead) > 1:
+                    reading, mixed = ahead.popleft()
+                    examples = [example for each in reading for example in each.result()]
+                    yield from (examples[i] for i in mixed)
 
 
-def _batches(visits: _Visits, signature: tuple[tf.TensorSpec, ...], start: int) -> tf.data.Dataset:
-    """Batches of examples from batch number `start` on, and before each a seed int64 [2] that no other batch has."""
+def _batches(
+    visits: _Visits,
+    alter: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+    signature: tuple[tf.TensorSpec, ...],
+    start: int,
+) -> tf.data.Dataset:
+    """Batches of examples from batch number `start` on, the first part of each altered by chance."""
     batch_size = signature[0].shape[0]
 
     def generate() -> Iterator[tuple[np.ndarray, ...]]:
-        examples = visits.examples(start * batch_size)
-        while batch := list(islice(examples, batch_size)):
-            yield tuple(np.stack(parts) for parts in zip(*batch, strict=True))
+        with ThreadPoolExecutor(IN_PARALLEL) as readers:
+            examples = visits.examples(start * batch_size, readers)
+            for number in count(start):
+                images, *others = (np.stack(parts) for parts in zip(*islice(examples, batch_size), strict=True))
+                yield alter(images, np.random.default_rng([visits.seed, ALTERING, number])), *others
 
-    options = tf.data.Options()
-    # Threads of its own: where pictures were varied on those of the training, each step would wait for them.
-    options.threading.private_threadpool_size = min(IN_PARALLEL, joblib.cpu_count())
-    options.threading.max_intra_op_parallelism = 1
-    batches = tf.data.Dataset.from_generator(generate, output_signature=signature).with_options(options)
-    return batches.enumerate(start).map(
-        lambda number, batch: (tf.stack([tf.cast(visits.seed, tf.int64), number]), *batch)
-    )
+    return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(4)

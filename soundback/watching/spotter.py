@@ -11,7 +11,7 @@ import tensorflow as tf
 from scipy.ndimage import maximum_filter1d
 from scipy.special import expit
 
-from soundback import cues, training
+from soundback import cues, model_files
 from soundback.errors import ModelError
 from soundback.params import Spotter as SpotterParams
 from soundback.watching import frames
@@ -210,7 +210,7 @@ class Spotter:
         Raises:
           ModelError: when it is missing, damaged, or no spotter.
         """
-        return cls(*training.load_model(path, KIND))
+        return cls(*model_files.load_model(path, KIND))
 
     @property
     def loudness_range_db(self) -> tuple[float, float]:

@@ -43,7 +43,7 @@ class TrainedSpotter:
 
     Attributes:
       model: with its best weights.
-      card: what belongs to the model, for `training.save_model`.
+      card: what belongs to the model, for `model_files.save_model`.
       fit: how the training went.
       metrics: on validation clips.
       curves: measured and predicted loudness of a few validation clips.
