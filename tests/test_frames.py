@@ -211,17 +211,19 @@ def test_a_pass_visits_every_row_group_once_and_shows_as_many_frames_of_each_equ
     clips = frames.list_clips(shards, "train")
     groups = {(int(clip.key[0][1:]), group.first_frame): group.n_frames for clip in clips for group in clip.groups}
     per_group = {place: min(frames.FRAMES_PER_VISIT, n) for place, n in groups.items()}
-    per_pass = frames.SHOWINGS * sum(per_group.values())
+    per_pass = frames.FRAME_SHOWINGS * sum(per_group.values())
     batches = frames.frame_batches(clips, shards.categories, frames.Pictures(8, 8), batch_size=per_pass, seed=0)
     for pictures, _ in batches.take(3).as_numpy_iterator():
         seen, times = np.unique(pictures[:, 0, 0].astype(int), return_counts=True)
-        assert set(times) == {frames.SHOWINGS}
+        assert set(times) == {frames.FRAME_SHOWINGS}
         assert Counter((grey // 40, grey % 40 // 16 * 16) for grey in seen.tolist()) == per_group
 
 
 def test_a_pass_shows_as_many_crops_of_every_clip_as_its_stretch_is_long_and_none_from_elsewhere(shards, plain):
     clips = [heard(clip) for clip in frames.list_clips(shards, "train")]
-    n_crops = frames.SHOWINGS * 30 // 15  # A stretch is two crops long, here 30 frames; the shortest clip has no more.
+    n_crops = (
+        frames.CROP_SHOWINGS * 30 // 15
+    )  # A stretch is two crops long, here 30 frames; the shortest clip has no more.
     batches = frames.crop_batches(clips, frames.Pictures(8, 8), crops_of(15, batch_size=n_crops * len(clips)))
     firsts = set()
     for _, loudness_db, _ in batches.take(4).as_numpy_iterator():

@@ -29,11 +29,11 @@ Example = tuple[np.ndarray | np.generic, ...]
 PICTURES_KEPT_BYTES = 256 * 2**20
 """Decoded pictures that stay in memory; the demo's all do, and a large dataset's do not."""
 
-FRAMES_PER_VISIT = 8
-STRETCH_CROPS = 2
-SHOWINGS = 8
-"""How often a decoded frame is shown, each time varied anew: reading is then an eighth of the work. Neighbouring frames
-of a clip are hardly less alike (Choi et al., Faster Neural Network Training with Data Echoing, 2019)."""
+FRAMES_PER_VISIT, FRAME_SHOWINGS = 8, 4
+STRETCH_CROPS, CROP_SHOWINGS = 2, 8
+"""How often what was decoded is shown, each time varied anew: reading is then a quarter and an eighth of the work.
+Neighbouring frames of a clip are hardly less alike (Choi et al., Faster Neural Network Training with Data Echoing,
+2019); a crop begins at another frame each time."""
 
 VISITS_PER_BLOCK = 64
 IN_PARALLEL = 4
@@ -174,7 +174,7 @@ def frame_batches(
 ) -> tf.data.Dataset:
     """Endless batches of single frames, each batch from many clips.
 
-    A pass visits every row group, takes `FRAMES_PER_VISIT` of its frames and shows them `SHOWINGS` times.
+    A pass visits every row group, takes `FRAMES_PER_VISIT` of its frames and shows them `FRAME_SHOWINGS` times.
 
     Returns:
       a dataset of (varied pictures float32 [batch, p, p], category int32 [batch]), from batch number `start` on.
@@ -185,12 +185,12 @@ def frame_batches(
     def visit(i: int, rng: np.random.Generator) -> list[Example]:
         group, category = groups[i]
         decoded = pictures.decode(group, rng.choice(group.n_frames, n_visited[i], replace=False))
-        return [(picture, category) for picture in decoded for _ in range(SHOWINGS)]
+        return [(picture, category) for picture in decoded for _ in range(FRAME_SHOWINGS)]
 
     p = pictures.picture_size
     signature = tf.TensorSpec((batch_size, p, p), tf.float32), tf.TensorSpec((batch_size,), tf.int32)
     return _batches(
-        _Visits(visit, SHOWINGS * np.array(n_visited), seed),
+        _Visits(visit, FRAME_SHOWINGS * np.array(n_visited), seed),
         lambda images, rng: vary(images[:, None], rng)[:, 0],
         signature,
         start,
@@ -227,9 +227,9 @@ def crop_batches(
     """Endless batches of random crops of consecutive frames, each from one clip.
 
     A pass visits every clip, takes a stretch of up to `STRETCH_CROPS` crops' length of it, and as many random crops
-    of that as show each of its frames `SHOWINGS` times on the average. Clips shorter than a crop are left out. Of some
-    crops only every second frame is shown, so that things go twice as fast; in some the exposure changes, which is
-    nothing to hear.
+    of that as show each of its frames `CROP_SHOWINGS` times on the average. Clips shorter than a crop are left out. Of
+    some crops only every second frame is shown, so that things go twice as fast; in some the exposure changes, which
+    is nothing to hear.
 
     Returns:
       a dataset of (varied pictures float32 [batch, crop_frames, p, p], loudness dB float32 [batch, crop_frames],
@@ -248,7 +248,7 @@ def crop_batches(
     if len(long_enough) < len(clips):
         log.info("%d of %d clips are shorter than a crop and left out.", len(clips) - len(long_enough), len(clips))
     lengths = [min(clip.n_frames, STRETCH_CROPS * crop_frames) for clip in long_enough]
-    n_crops = np.array([SHOWINGS * length // crop_frames for length in lengths])
+    n_crops = np.array([CROP_SHOWINGS * length // crop_frames for length in lengths])
 
     def visit(i: int, rng: np.random.Generator) -> list[Example]:
         clip = long_enough[i]

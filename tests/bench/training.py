@@ -50,13 +50,13 @@ class Feed:
 
     @classmethod
     def of(
-        cls, name: str, stepper: training.Stepper, batches: training.Batches, batch_size: int, n_visited: int
+        cls, name: str, stepper: training.Stepper, batches: training.Batches, batch_size: int, n_of_visit: int
     ) -> "Feed":
-        """Of a visit come so many frames, each of them `frames.SHOWINGS` times. Whole blocks of visits are timed: while
-        one is used, the next is read, and then reading rests.
+        """Whole blocks of visits are timed, so many examples each: while one is used, the next is read, and then
+        reading rests.
         """
         held = [tf.nest.map_structure(tf.identity, batch) for batch in batches(0).take(HELD)]
-        n_steps = frames.VISITS_PER_BLOCK * n_visited * frames.SHOWINGS // batch_size
+        n_steps = frames.VISITS_PER_BLOCK * n_of_visit // batch_size
         return cls(name, stepper, iter(stepper.share_out(batches, 0)), itertools.cycle(held), batch_size, n_steps)
 
 
@@ -77,7 +77,7 @@ def feeds(folder: Path, n_clips: int, params: Params) -> Iterator[Feed]:
             clips, CATEGORIES, pictures, batch_size=told.batch_size, seed=told.seed, start=start
         ),
         told.batch_size,
-        frames.FRAMES_PER_VISIT,
+        frames.FRAMES_PER_VISIT * frames.FRAME_SHOWINGS,
     )
     watched = params.spotter
     rng = np.random.default_rng(0)
@@ -100,7 +100,7 @@ def feeds(folder: Path, n_clips: int, params: Params) -> Iterator[Feed]:
             training.Stepper(build, spotter_teaching._batch_loss, watched, recipe),
             lambda start, seen=seen: frames.crop_batches(heard, seen, watched, start=start),
             watched.batch_size,
-            frames.STRETCH_CROPS,
+            frames.STRETCH_CROPS * frames.CROP_SHOWINGS,
         )
 
 
