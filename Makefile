@@ -10,7 +10,7 @@ SERVER ?= http://127.0.0.1:$(PORT)
 # dvc.yaml's commands say `python`: it must be the one with everything installed, activated or not.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help demo quality test test-all browser lint setup use ui ui-stop worker update-yt-dlp
+.PHONY: help demo quality paper test test-all browser lint setup use ui ui-stop worker update-yt-dlp
 
 help: ## Says what there is
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,13 @@ quality: $(READY) ## Shows what each part is worth, by what is lost without it: 
 	@echo
 	@cat data/quality/report/table.txt
 	@echo "Page:  data/quality/report/index.html"
+
+paper: $(READY) ## Builds the paper's own system from the same data, and measures it as ours is
+	@soundback prune
+	dvc repro paper/dvc.yaml
+	@echo
+	@soundback metrics data/metrics/paper.json
+	@echo "Ours:  soundback metrics"
 
 # Two at a time, as one that waits for a program to start leaves a core to the other. Tests of a file share what they
 # set up; the slow ones measure, or use both cores themselves.

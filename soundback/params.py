@@ -211,6 +211,8 @@ class Soundtrack(Section):
     max_segment_s: float = Field(gt=0, description="longer ones are cut where it is quiet")
     crossfade_s: float = Field(gt=0)
     temperature: float = Field(gt=0, le=2)
+    top_p: float = Field(gt=0, le=1, description="each sample is one of the likeliest that are so likely together")
+    weights: Literal["float32", "bfloat16"] = Field(description="as the sampler reads them; half as wide, faster")
 
 
 class Evaluation(Section):

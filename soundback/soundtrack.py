@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import os
 import tempfile
 import time
 from collections import deque
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import joblib
 import numpy as np
 import soundfile
 
@@ -22,7 +22,7 @@ from soundback.media import audio, ffmpeg
 from soundback.model_files import load_model
 from soundback.progress import Progress, no_progress
 from soundback.sounding import fader
-from soundback.sounding.sampler import Sampler
+from soundback.sounding.sampler import Part, Sampler
 from soundback.sounding.wavenet import CUE_CONTEXT
 from soundback.watching.classifier import Classifier
 from soundback.watching.segments import Watched, find_segments
@@ -30,6 +30,9 @@ from soundback.watching.shots import split_shots
 from soundback.watching.spotter import Spotter
 
 log = logging.getLogger(__name__)
+
+MOST_TOGETHER = 8
+"""Units that a core sounds at once; the more, the fewer times each weight is read, and the more memory it takes."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,25 @@ class _Unit:
     start: int
     end: int
     segment: Segment
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """What the network hears of a unit, and what the fader does.
+
+    Attributes:
+      first: frame at which its piece begins.
+      pre_roll: frames that are sounded in front of that, for the network to find into it.
+      part: for the sampler.
+      loudness_db: float32 [n_frames] of the piece.
+      hit: float32 [n_frames] of the piece.
+    """
+
+    first: int
+    pre_roll: int
+    part: Part
+    loudness_db: np.ndarray
+    hit: np.ndarray
 
 
 class Soundtrack:
@@ -83,7 +105,7 @@ class Soundtrack:
         return cls(
             Classifier.load(models / "classifier.keras"),
             Spotter.load(models / "spotter.keras"),
-            Sampler.from_model(network),
+            Sampler.from_model(network, params.weights),
             card,
             params=params,
         )
@@ -168,15 +190,19 @@ class Soundtrack:
           sheet: what to sound.
           seed: of the random numbers.
           with_curves: as for `render`.
-          workers: units sounded at once, by default one per core. It does not change the sound.
+          workers: threads, by default one per core. It does not change the sound.
         """
         units = self._units(sheet)
+        n_workers = workers or joblib.cpu_count()
+        n_together = min(MOST_TOGETHER, -(-len(units) // n_workers) or 1)
+        batches = [units[first : first + n_together] for first in range(0, len(units), n_together)]
 
-        def sound(unit: _Unit) -> tuple[int, np.ndarray]:
-            return self._sound_unit(sheet, unit, seed, with_curves)
+        def sound(batch: list[_Unit]) -> list[tuple[int, np.ndarray]]:
+            return self._sound_units(sheet, batch, seed, with_curves)
 
-        with ThreadPoolExecutor(workers or os.cpu_count()) as executor:
-            yield from _overlap_add(_in_order(executor, sound, units), sheet.n_frames * self.hop)
+        with ThreadPoolExecutor(n_workers) as executor:
+            pieces = itertools.chain.from_iterable(_in_order(executor, sound, batches))
+            yield from _overlap_add(pieces, sheet.n_frames * self.hop)
 
     def generate(
         self, video: Path, out: Path, *, seed: int = 0, overwrite: bool = False, progress: Progress = no_progress
@@ -234,14 +260,27 @@ class Soundtrack:
             units.append(_Unit(start, frames.stop, segment))
         return units
 
-    def _sound_unit(self, sheet: CueSheet, unit: _Unit, seed: int, with_curves: bool) -> tuple[int, np.ndarray]:
-        """Sounds one unit and half a crossfade on each side.
+    def _sound_units(
+        self, sheet: CueSheet, units: list[_Unit], seed: int, with_curves: bool
+    ) -> list[tuple[int, np.ndarray]]:
+        """Sounds some units, side by side, and half a crossfade on each side of each.
 
-        Nothing here depends on the neighbours, so an edit changes its own unit and the two crossfades.
+        What becomes of one depends neither on its neighbours nor on what is sounded beside it, so an edit changes its
+        own unit and the two crossfades.
 
         Returns:
-          First sample of the piece, and the piece: float32 [time], faded where it meets others.
+          Of each unit, the first sample of its piece, and the piece: float32 [time], faded where it meets others.
         """
+        told = [self._tell(sheet, unit, seed, with_curves) for unit in units]
+        params = self.params
+        made = self.sampler.sample_together([each.part for each in told], params.temperature, params.top_p)
+        return [
+            self._finish(sheet, unit, each, classes, with_curves)
+            for unit, each, classes in zip(units, told, made, strict=True)
+        ]
+
+    def _tell(self, sheet: CueSheet, unit: _Unit, seed: int, with_curves: bool) -> _Told:
+        """What the network hears of a unit."""
         fade = self._frames(self.params.crossfade_s / 2)
         first, last = max(0, unit.start - fade), min(sheet.n_frames, unit.end + fade)
         pre_roll = -(-self.sampler.receptive_field // self.hop)
@@ -251,18 +290,24 @@ class Soundtrack:
         # A counter-based generator: the numbers of a unit depend on seed and place alone.
         generator = np.random.Generator(np.random.Philox(key=np.array([seed, unit.start], np.uint64)))
         uniforms = generator.random(len(projected) * self.hop)
-        classes = self.sampler.sample(self.sampler.start(), projected, uniforms, self.params.temperature)
-        waveform = audio.mu_law_decode(classes[pre_roll * self.hop :]).astype(np.float32)
+        heard = slice(pre_roll + CUE_CONTEXT, -CUE_CONTEXT)
+        return _Told(first, pre_roll, Part(self.sampler.start(), projected, uniforms), loudness_db[heard], hit[heard])
+
+    def _finish(
+        self, sheet: CueSheet, unit: _Unit, told: _Told, classes: np.ndarray, with_curves: bool
+    ) -> tuple[int, np.ndarray]:
+        """Brings a unit's sound to its loudness, and fades it where it meets others."""
+        waveform = audio.mu_law_decode(classes[told.pre_roll * self.hop :]).astype(np.float32)
         if with_curves:
-            heard = slice(pre_roll + CUE_CONTEXT, -CUE_CONTEXT)
-            waveform = fader.ride(waveform, loudness_db[heard], hit[heard], **self._measured)
+            waveform = fader.ride(waveform, told.loudness_db, told.hit, **self._measured)
         # Equal power, since the two sides of a crossfade are not correlated.
-        ramp = np.sin(np.linspace(0, np.pi / 2, 2 * fade * self.hop, dtype=np.float32))
+        n_faded = 2 * self._frames(self.params.crossfade_s / 2) * self.hop
+        ramp = np.sin(np.linspace(0, np.pi / 2, n_faded, dtype=np.float32))
         if unit.start > 0:
             waveform[: len(ramp)] *= ramp[: len(waveform)]
         if unit.end < sheet.n_frames:
             waveform[-len(ramp) :] *= ramp[::-1][-len(waveform) :]
-        return first * self.hop, waveform
+        return told.first * self.hop, waveform
 
     def _conditioning(self, unit: _Unit, loudness_db: np.ndarray, hit: np.ndarray, with_curves: bool) -> np.ndarray:
         """What the network hears: the category of the unit all the time."""
@@ -288,16 +333,18 @@ def _counted(batches: Iterable[np.ndarray], total: int, progress: Progress) -> I
 
 
 def _in_order(
-    executor: ThreadPoolExecutor, work: Callable[[_Unit], tuple[int, np.ndarray]], units: list[_Unit]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Maps over units with a few in flight, so that memory does not grow with the length of the video."""
+    executor: ThreadPoolExecutor,
+    work: Callable[[list[_Unit]], list[tuple[int, np.ndarray]]],
+    batches: list[list[_Unit]],
+) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """Maps over batches with a few in flight, so that memory does not grow with the length of the video."""
     in_flight: deque[Future] = deque()
-    waiting = iter(units)
-    for unit in itertools.islice(waiting, 2 * executor._max_workers):
-        in_flight.append(executor.submit(work, unit))
+    waiting = iter(batches)
+    for batch in itertools.islice(waiting, 2 * executor._max_workers):
+        in_flight.append(executor.submit(work, batch))
     while in_flight:
         yield in_flight.popleft().result()
-        in_flight.extend(executor.submit(work, unit) for unit in itertools.islice(waiting, 1))
+        in_flight.extend(executor.submit(work, batch) for batch in itertools.islice(waiting, 1))
 
 
 def _overlap_add(pieces: Iterable[tuple[int, np.ndarray]], n_samples: int) -> Iterator[np.ndarray]:

@@ -5,14 +5,23 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rapidfuzz import fuzz, process
 
+from soundback import params
 from soundback.errors import LabelError, ParamsError, SoundbackError, TransientError
 from soundback.executors import keep_workers
 from soundback.lifetime import die_with_parent, is_orphan
 
 log = logging.getLogger(__name__)
+
+PARAMS = Path("params.yaml")
+OTHER_PARAMS = "--params"
+"""What a command begins with, and then the file, if its stage is to read other params than the rest of the pipeline."""
+
+NETWORKS = ("classifier", "spotter", "wavenet")
+"""Sections in which another params file may say what it likes: all else has made, or judges, what lies in data/."""
 
 if "--multiprocessing-fork" in sys.orig_argv:
     # A process of a stage's pool, which imports the stage before all else. That takes seconds, in which the stage may
@@ -39,6 +48,29 @@ def stage_process() -> Iterator[None]:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def load_params() -> params.Params:
+    """Reads params.yaml, or the file that the command begins with: `--params FILE`, which is taken off the command.
+
+    Raises:
+      ParamsError: naming every setting that is wrong, or the sections in which the file must agree with params.yaml and
+        does not.
+    """
+    if sys.argv[1:2] != [OTHER_PARAMS]:
+        return params.load_params(PARAMS)
+    if len(sys.argv) < 3:
+        raise ParamsError(f"{OTHER_PARAMS} names no file.")
+    path = Path(sys.argv[2])
+    del sys.argv[1:3]
+    ours, others = params.load_params(PARAMS), params.load_params(path)
+    shared = [name for name in params.Params.model_fields if name not in NETWORKS]
+    if different := [name for name in shared if getattr(ours, name) != getattr(others, name)]:
+        raise ParamsError(
+            f"{path} and {PARAMS} differ in {', '.join(different)}. What lies in data/ was made as {PARAMS} says, and "
+            f"is used here: copy these sections from {PARAMS} to {path}."
+        )
+    return others
 
 
 def each_label(labels: Iterable[str], branch: str, work: Callable[[str], None]) -> None:

@@ -10,10 +10,10 @@ from soundback import model_files, training
 from soundback.dataset import frame_shards
 from soundback.logbook import open_logbook
 from soundback.outputs import whole_folder
-from soundback.params import Classifier, Frames, load_params
+from soundback.params import Classifier, Frames
 from soundback.progress import show_progress
 from soundback.watching import classifier_teaching
-from stages import stage_process
+from stages import load_params, stage_process
 
 log = logging.getLogger(__name__)
 

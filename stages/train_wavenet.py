@@ -60,9 +60,9 @@ def train_wavenet(
         training.write_metrics(measured, metrics)
         model_files.save_model(taught.model, model, taught.card)
     log.info(
-        "WaveNet, on %(n_clips)d validation clips: %(bits_per_sample).3f bits per sample (histogram "
-        "%(histogram_bits).3f, previous sample %(previous_sample_bits).3f, linear prediction "
-        "%(linear_prediction_bits).3f).",
+        "WaveNet, on %(n_clips)d validation clips: %(bits_per_sample).3f bits per sample, with 16-bit "
+        "weights %(bits_lost_in_bfloat16).4f more (histogram %(histogram_bits).3f, previous sample "
+        "%(previous_sample_bits).3f, linear prediction %(linear_prediction_bits).3f).",
         measured,
     )
 

@@ -18,9 +18,11 @@ import pytest
 import yaml
 
 from soundback.params import Params
+from stages import OTHER_PARAMS
 
 PROJECT = Path(__file__).parents[1]
-PIPELINES = ("dvc.yaml", "quality/dvc.yaml")
+PIPELINES = ("dvc.yaml", "quality/dvc.yaml", "paper/dvc.yaml")
+PARAMS = "params.yaml"
 # What a user writes, beside params.yaml.
 INPUTS = {"videos.csv"}
 # They decide no byte of an output: a better error message or another executor retrains nothing.
@@ -39,7 +41,13 @@ class Stage:
     cmd: str
     deps: tuple[str, ...]
     outs: tuple[str, ...]
-    params: frozenset[str]  # sections
+    params_file: str
+    params: frozenset[str]  # sections of that file
+
+    @property
+    def module(self) -> str:
+        """The code that its command runs: a file in stages/."""
+        return self.cmd.split()[3].removeprefix("stages.")
 
     @property
     def code(self) -> set[str]:
@@ -51,7 +59,7 @@ class Stage:
 
     @property
     def source(self) -> Path:
-        return PROJECT / "stages" / f"{self.name}.py"
+        return PROJECT / "stages" / f"{self.module}.py"
 
 
 def read_stages(pipeline: str) -> dict[str, Stage]:
@@ -62,9 +70,19 @@ def read_stages(pipeline: str) -> dict[str, Stage]:
 def _stage(pipeline: str, name: str, described: dict[str, Any]) -> Stage:
     entries = [*described.get("outs", []), *described.get("metrics", []), *described.get("plots", [])]
     outs = (next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries)
-    sections = frozenset(param.split(".")[0] for param in described.get("params", []))
+    params_file, names = _params(described.get("params", []))
+    sections = frozenset(param.split(".")[0] for param in names)
     wdir = described.get("wdir", ".")
-    return Stage(pipeline, name, wdir, described["cmd"], tuple(described["deps"]), tuple(outs), sections)
+    deps = tuple(described["deps"])
+    return Stage(pipeline, name, wdir, described["cmd"], deps, tuple(outs), params_file, sections)
+
+
+def _params(described: list[Any]) -> tuple[str, list[str]]:
+    """Which params file a stage reads, and what of it: DVC writes `[cues]`, or `[{paper/params.yaml: [cues]}]`."""
+    if not described or not isinstance(described[0], dict):
+        return PARAMS, described
+    ((file, names),) = (entry for each in described for entry in each.items())
+    return file, names
 
 
 STAGES = {name: stage for pipeline in PIPELINES for name, stage in read_stages(pipeline).items()}
@@ -81,7 +99,7 @@ def imports() -> grimp.ImportGraph:
 
 def imported_files(stage: Stage) -> set[str]:
     """The project's files that a stage imports or reads, directly or not, and that may decide what comes out."""
-    module = f"stages.{stage.name}"
+    module = f"stages.{stage.module}"
     modules = {module, *imports().find_upstream_modules(module)}
     files = {_file_of(module) for module in modules}
     code = {file for file in files if Path(file).stem not in DECIDES_NO_BYTES and not _is_bare_package(file)}
@@ -126,7 +144,13 @@ def difference(stage: Stage) -> str:
 @each_stage
 def test_stage_declares_the_paths_it_is_given(stage: Stage) -> None:
     command = stage.cmd.split()
-    assert command[:4] == ["exec", "python", "-m", f"stages.{stage.name}"]
+    assert command[:3] == ["exec", "python", "-m"]
+    assert command[3] == f"stages.{stage.module}"
+    if stage.params_file == PARAMS:
+        assert stage.module == stage.name
+    else:
+        assert command[4:6] == [OTHER_PARAMS, stage.params_file]
+        del command[4:6]
     given = [argument for argument in command[4:] if "/" in argument or argument in INPUTS]
     n_inputs = len(stage.inputs)
     # A stage of each branch is told which, and finds its own under what it is given.
@@ -194,9 +218,9 @@ def test_what_only_the_doctor_looks_at_counts_for_nothing() -> None:
 
 
 def test_every_stage_has_its_file_and_every_file_its_stage() -> None:
-    described = [name for pipeline in PIPELINES for name in read_stages(pipeline)]
+    assert len(STAGES) == sum(len(read_stages(pipeline)) for pipeline in PIPELINES), "no name twice"
     files = {path.stem for path in (PROJECT / "stages").glob("*.py")} - {"__init__"}
-    assert sorted(described) == sorted(files)
+    assert {stage.module for stage in STAGES.values()} == files
 
 
 def test_no_pipeline_is_left_out_here() -> None:
@@ -205,6 +229,13 @@ def test_no_pipeline_is_left_out_here() -> None:
         cwd=PROJECT, check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert sorted(found.stdout.split()) == sorted(PIPELINES)
+
+
+@each_stage
+def test_what_is_told_another_params_file_reads_it(stage: Stage) -> None:
+    if stage.params_file != PARAMS:
+        imported = [node for node in ast.parse(stage.source.read_text()).body if isinstance(node, ast.ImportFrom)]
+        assert "load_params" in [name.name for node in imported if node.module == "stages" for name in node.names]
 
 
 @each_stage
@@ -222,9 +253,10 @@ def lock(pipeline: str) -> dict[str, Any]:
     locked = (PROJECT / pipeline).with_suffix(".lock")
     if not locked.exists():
         pytest.skip("nothing of it was built yet")
-    shown = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "params.yaml"], cwd=PROJECT, check=False)
+    files = sorted({stage.params_file for stage in read_stages(pipeline).values()})
+    shown = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *files], cwd=PROJECT, check=False)
     if shown.returncode != 0:
-        pytest.skip("params.yaml is not as committed: dvc.lock need not fit it")
+        pytest.skip(f"{' and '.join(files)} not as committed: dvc.lock need not fit it")
     return dict(yaml.safe_load(locked.read_text())["stages"])
 
 
@@ -244,16 +276,16 @@ def test_dvc_lock_holds_the_stages_of_dvc_yaml_and_no_others(pipeline: str, lock
 
 def test_dvc_lock_fits_commands_params_and_code(pipeline: str, lock: dict[str, Any]) -> None:
     """The check that needs no data: what a clone holds without `dvc pull` decides whether its dvc.lock is behind."""
-    values = yaml.safe_load((PROJECT / "params.yaml").read_text())
     behind = []
     for name, stage in resolved_stages(pipeline).items():
         locked = lock.get(name, {})
         if locked.get("cmd") != stage.cmd:
             behind.append(f"{name}: its command changed")
-        for param, value in locked.get("params", {}).get("params.yaml", {}).items():
-            if _value_at(values, param) != value:
-                behind.append(f"{name}: {param} changed in params.yaml")
         described = STAGES[name.split("@")[0]]
+        values = yaml.safe_load((PROJECT / described.params_file).read_text())
+        for param, value in locked.get("params", {}).get(described.params_file, {}).items():
+            if _value_at(values, param) != value:
+                behind.append(f"{name}: {param} changed in {described.params_file}")
         files = {dep["path"]: dep["md5"] for dep in locked.get("deps", []) if not dep["path"].startswith("data/")}
         if set(files) != described.code | INPUTS & set(described.deps):
             behind.append(f"{name}: its code dependencies changed")

@@ -34,7 +34,7 @@ def shards(tmp_path) -> FrameShards:
 @pytest.fixture
 def plain(monkeypatch):
     """No chance in the pictures, so that they can be known again."""
-    monkeypatch.setattr(frames, "vary", lambda pictures, rng, exposure=0.0: pictures.astype(np.float32))
+    monkeypatch.setattr(frames, "vary", lambda pictures, rng, exposure=0.0: pictures)
 
 
 def heard(clip: frames.FrameClip) -> frames.HeardClip:

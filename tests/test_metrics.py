@@ -21,6 +21,7 @@ def test_the_same_sound_scores_perfectly():
     curve = np.sin(np.arange(100) / 5) * 10 - 30
     scores = metrics.evaluate(TRUTH_S, TRUTH_S, curve, curve)
     assert scores.pop("loudness_error_db") == 0
+    assert scores.pop("noise_floor_db") is None  # it is never silent
     assert list(scores.values()) == pytest.approx([1.0] * 10)
 
 
@@ -200,3 +201,22 @@ def test_interval_of_a_distance_holds_the_distance_itself():
         interval = bootstrap.statistic(20, lambda counts, of=distances: of(reference, estimated, counts))
         assert interval.mean == pytest.approx(distance(reference, estimated))
         assert interval.low < interval.mean < interval.high
+
+
+def test_the_noise_floor_is_the_mean_power_where_the_reference_is_silent_and_its_margins_do_not_count():
+    reference = np.full(60, -60.0)
+    reference[20:23] = -10.0
+    heard = np.where(np.arange(60) % 2, -50.0, -60.0)
+    heard[15:28] = -5.0  # a sound that is early and late, within the margin
+    silent = np.r_[0:15, 28:60]
+    expected = 10 * np.log10((10 ** (heard[silent] / 10)).mean())
+    assert metrics.noise_floor_db(reference, heard) == pytest.approx(expected)
+    heard[40] = 0.0
+    assert metrics.noise_floor_db(reference, heard) > expected + 10
+
+
+def test_where_the_reference_is_never_silent_for_long_enough_there_is_no_noise_floor():
+    reference = np.full(60, -60.0)
+    reference[::8] = -20.0
+    assert metrics.noise_floor_db(reference, reference) is None
+    assert metrics.noise_floor_db(np.zeros(0), np.zeros(0)) is None

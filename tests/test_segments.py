@@ -8,7 +8,15 @@ from soundback.watching.segments import find_segments
 
 CATEGORIES = ("Bell", "Drum", "Rain")
 FRAME_RATE = 25
-PARAMS = Soundtrack(smoothing_s=0.4, min_segment_s=0.6, max_segment_s=10.0, crossfade_s=0.08, temperature=1.0)
+PARAMS = Soundtrack(
+    smoothing_s=0.4,
+    min_segment_s=0.6,
+    max_segment_s=10.0,
+    crossfade_s=0.08,
+    temperature=1.0,
+    top_p=1.0,
+    weights="float32",
+)
 
 
 def seen(*stretches, certainty=0.9):

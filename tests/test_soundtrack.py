@@ -18,7 +18,13 @@ from soundback.soundtrack import Soundtrack, _overlap_add
 CATEGORIES = ("Bell", "Drum")
 FRAME_RATE, HOP = 25, 40
 SETTINGS = settings_of.Soundtrack(
-    smoothing_s=0.12, min_segment_s=0.2, max_segment_s=1.0, crossfade_s=0.08, temperature=1.0
+    smoothing_s=0.12,
+    min_segment_s=0.2,
+    max_segment_s=1.0,
+    crossfade_s=0.08,
+    temperature=1.0,
+    top_p=1.0,
+    weights="float32",
 )
 CARD = {
     "categories": list(CATEGORIES),

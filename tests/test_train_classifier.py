@@ -12,7 +12,7 @@ from tests import watched
 
 PARAMS = Classifier(
     architecture="residual", picture_size=32, channels=(8, 16), unsure_below=0.5, odd_share=0.02,
-    steps=150, max_minutes=2, batch_size=16, learning_rate=0.004, patience=99, seed=0,
+    steps=300, max_minutes=2, batch_size=16, learning_rate=0.004, patience=99, seed=0,
 )  # fmt: skip
 STORED = load_params().frames.model_copy(update={"size": watched.SIZE})
 
@@ -37,7 +37,7 @@ def test_two_shapes_are_told_apart_far_better_than_by_naming_the_commoner(traine
     assert metrics["majority_accuracy"] == 0.5
     assert metrics["accuracy"] > 0.85
     assert metrics["macro_f1"] > 0.85
-    assert (metrics["stopped_by"], metrics["steps_done"], metrics["n_clips"]) == ("steps", 150, 10)
+    assert (metrics["stopped_by"], metrics["steps_done"], metrics["n_clips"]) == ("steps", 300, 10)
 
 
 def test_the_model_file_knows_films_it_has_not_seen(trained):

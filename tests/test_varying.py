@@ -15,18 +15,16 @@ def test_pictures_are_moved_as_tensorflow_crops_and_resizes():
     expected = tf.image.crop_and_resize(
         pictures[:, 0, :, :, None].astype(np.float32), np.stack([top, left, bottom, right], 1), range(3), (16, 16)
     )
-    moved = np.empty(pictures.shape, np.float32)
+    moved, ones = np.empty_like(pictures), np.ones((3, 1), np.float32)
     down, across = (np.linspace(15 * one, 15 * other, 16, axis=1) for one, other in ((top, bottom), (left, right)))
-    varying._move(pictures, np.ones((3, 1), np.float32), down.astype(np.float32), across.astype(np.float32), moved)
-    np.testing.assert_allclose(moved[:, 0], expected[..., 0], atol=1e-2)
+    varying._move(pictures, ones, down.astype(np.float32), across.astype(np.float32), ones[:, 0], 0 * ones[:, 0], moved)
+    np.testing.assert_allclose(moved[:, 0], expected[..., 0], atol=0.51)
 
 
 def test_pictures_vary_by_whole_examples_and_keep_their_order_of_greys_or_turn_it_round():
     ramp = np.broadcast_to(np.arange(60, 180, 10, dtype=np.uint8), (64, 5, 12, 12))
     out = varied(ramp, 0)
-    assert out.dtype == np.float32
-    assert out.min() >= 0
-    assert out.max() <= 255
+    assert out.dtype == np.uint8
     np.testing.assert_allclose(out, np.broadcast_to(out[:, :1, :1], out.shape), atol=1e-3)  # one chance per example
     line = out[:, 0, 0]
     falling = line[:, 0] > line[:, -1]  # mirrored or negative, not both

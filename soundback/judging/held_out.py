@@ -26,16 +26,21 @@ MAX_TRAINING_CLIPS = 500
 """Real training sound to compare with, and to paste from."""
 
 
-class Models(Protocol):
-    """What is judged: `soundback.soundtrack.Soundtrack`, or anything that does the same."""
+class Watcher(Protocol):
+    """What watches: `Soundtrack`, `soundback.paper.PaperSystem`, or anything that does the same."""
 
     categories: tuple[str, ...]
-    sample_rate: int
-    sampler: Sampler
 
     def watch(self, batches: Iterable[np.ndarray]) -> Watched:
         """Watches frames, uint8 [n, size, size] each."""
         ...
+
+
+class Models(Watcher, Protocol):
+    """What is judged: `soundback.soundtrack.Soundtrack`, or anything that does the same."""
+
+    sample_rate: int
+    sampler: Sampler
 
     def stream(
         self, sheet: CueSheet, *, seed: int, with_curves: bool = True, workers: int | None = None
@@ -95,7 +100,7 @@ class HeldOut:
         }
 
     def watch(
-        self, models: Models, training: Sequence[np.ndarray], ear: Ear, progress: Progress = no_progress
+        self, models: Watcher, training: Sequence[np.ndarray], ear: Ear, progress: Progress = no_progress
     ) -> list[Trial]:
         """Writes the cue sheets of every clip, the predicted and the true one.
 
@@ -124,7 +129,7 @@ class HeldOut:
         """Where the videos of a clip's label are."""
         return self._folders.videos / clip.path.parent.relative_to(self._folders.audio)
 
-    def _watch(self, clip: Clip, models: Models, ear: Ear, hearing: Hearing) -> Trial:
+    def _watch(self, clip: Clip, models: Watcher, ear: Ear, hearing: Hearing) -> Trial:
         waveform = read_wav(clip.path)
         n_frames = len(waveform) // ear.hop
         waveform = waveform[: n_frames * ear.hop]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import mir_eval
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
 Array = NDArray[np.floating]
 Embeddings = Sequence[Array]
@@ -20,6 +21,9 @@ Embeddings = Sequence[Array]
 ONSET_WINDOWS_MS = (50, 100, 300)
 MIN_REFERENCE_ONSETS = 3
 """With fewer, one lucky or unlucky onset decides the clip."""
+
+SILENCE_DB, SILENCE_MARGIN = -60.0, 5
+"""dBFS, and frames: an early or late sound, and the window over which loudness is measured, reach no further."""
 
 CONSTANT_DB = 1e-3
 """A curve whose standard deviation is below this is constant."""
@@ -103,6 +107,22 @@ def loudness_error_db(reference_db: Array, estimated_db: Array) -> float | None:
     """
     validate_curves(reference_db, estimated_db)
     return float(np.abs(reference_db - estimated_db).mean()) if reference_db.size else None
+
+
+def noise_floor_db(reference_db: Array, estimated_db: Array) -> float | None:
+    """Level of what sounds where the reference is silent, dBFS, the lower the better; None where it never is.
+
+    Only frames count that have nothing but silence `SILENCE_MARGIN` frames around them, so that a sound that is a
+    little early or late is not taken for noise. It cannot tell less than the floor of the curves, hiss from a sound
+    that should not be there, or anything of the noise under sound.
+
+    Source: the mean square of ITU-R BS.1770, without its weighting.
+    """
+    validate_curves(reference_db, estimated_db)
+    near = binary_dilation(reference_db > SILENCE_DB, iterations=SILENCE_MARGIN)
+    if near.all():
+        return None
+    return float(10 * np.log10(np.mean(10 ** (estimated_db[~near].astype(np.float64) / 10))))
 
 
 def category_accuracy(reference: Sequence[str], estimated: Sequence[str]) -> float | None:
@@ -204,6 +224,7 @@ def evaluate(
             scores[f"onset_{name}_{window_ms}ms"] = value if enough else None
     scores["loudness_correlation"] = loudness_correlation(reference_db, estimated_db)
     scores["loudness_error_db"] = loudness_error_db(reference_db, estimated_db)
+    scores["noise_floor_db"] = noise_floor_db(reference_db, estimated_db)
     return scores
 
 

@@ -83,6 +83,7 @@ COLUMNS = (
     Column("onset_f1_300ms", "onsets 300 ms", "higher", "F1 of onsets, right within 300 ms"),
     Column("loudness_correlation", "loudness", "higher", "correlation of the loudness curve with the real one"),
     Column("loudness_error_db", "error dB", "lower", "mean difference of the loudness curves in dB"),
+    Column("noise_floor_db", "noise dB", "lower", "level in dBFS where the real sound is silent; of few clips"),
     Column("kernel_distance", "kernel", "lower", "kernel distance to real training sound, in the judge's embedding"),
     Column("frechet_distance", "Fréchet", "lower", "Fréchet distance to real training sound, in the judge's embedding"),
     Column(

@@ -25,6 +25,7 @@ CLIP_COLUMNS = (
     *(f"onset_{name}_{window_ms}ms" for window_ms in ONSET_WINDOWS_MS for name in ("precision", "recall", "f1")),
     "loudness_correlation",
     "loudness_error_db",
+    "noise_floor_db",
     "bits_per_sample",
 )
 SET_COLUMNS = {"frechet_distance": frechet_distances, "kernel_distance": kernel_distances}
@@ -77,10 +78,10 @@ def build_table(
       watching: what was found of the cue sheets.
       probes: what was found of videos that were altered on purpose, as it goes to evaluation.json.
     """
-    clips = {row: _score_row(trials, heard["real"], heard[row], bits.get(row)) for row in ROWS if row in heard}
+    clips = {row: score_row(trials, heard["real"], heard[row], bits.get(row)) for row in ROWS if row in heard}
     means = {row: mean_by_video(trials, scores) for row, scores in clips.items()}
     rows = {
-        row: _cells(means[row], embeddings_by_video(trials, heard[row]), training_embeddings, bootstrap)
+        row: describe_row(means[row], embeddings_by_video(trials, heard[row]), training_embeddings, bootstrap)
         for row in clips
     }
     evaluation = {
@@ -93,9 +94,20 @@ def build_table(
     return Results(evaluation, clips, watching)
 
 
-def _score_row(
+def score_row(
     trials: list[Trial], real: Mapping[int, Heard], heard: Mapping[int, Heard], bits: Sequence[float | None] | None
 ) -> list[Scores]:
+    """Scores what was heard of one row.
+
+    Args:
+      trials: the held-out clips.
+      real: what is heard of the real sound of each, by its index.
+      heard: what is heard of the row's sound, where it has one.
+      bits: bits per sample of each trial's real sound, under the row's cues; None where that makes no sense.
+
+    Returns:
+      Of each trial; empty where the row lacks it.
+    """
     scores: list[Scores] = []
     for index, trial in enumerate(trials):
         known = score_sound(trial, heard[index], real[index]) if index in heard else {}
@@ -103,12 +115,20 @@ def _score_row(
     return scores
 
 
-def _cells(
+def describe_row(
     means: Mapping[str, Mapping[str, float | None]],
     embeddings: Sequence[np.ndarray],
     training_embeddings: Sequence[np.ndarray],
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
+    """A row as it goes to evaluation.json: every column with its interval.
+
+    Args:
+      means: of the row's scores over the clips of each video, see `mean_by_video`.
+      embeddings: the judge's, of the row's sound, one array per video.
+      training_embeddings: of real training sound, one array per video.
+      bootstrap: how the intervals are drawn.
+    """
     cells = {column: bootstrap.mean(list(means.get(column, {}).values())) for column in CLIP_COLUMNS}
     for column, distances in SET_COLUMNS.items():
 

@@ -1,12 +1,13 @@
 """Teaches a WaveNet on real sounds and their measured cues, and says how well it learned."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from soundback import training
 from soundback.cues import N_CURVE_FEATURES, Hearing
@@ -28,6 +29,12 @@ VALIDATION_FRAMES = 25
 
 WATCHED_WINDOWS = 24
 """Validation windows behind the learning curve and the choice of the best weights; the metrics use all."""
+
+SAMPLED = ("dilated", "residual", "skip", "head", "logits")
+"""First words of the names of the layers whose kernels every sample reads."""
+
+Cueing = Callable[[Iterable[Clip], Hearing], list[CuedClip]]
+"""Says of every clip what the network is told of it."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +65,22 @@ class Taught:
         """
         return {
             "bits_per_sample": mean_bits(self.model, self.windows, progress),
+            "bits_lost_in_bfloat16": self._bits_lost_in_bfloat16(),
             **self.baselines.measure(self.validation, self.windows[0]["weights"].shape[-1]),
             "n_clips": len(self.validation),
             **self.fit.budget(),
         }
+
+    def _bits_lost_in_bfloat16(self) -> float:
+        """By how many bits per sample the network says less with the weights that a sampler may keep in 16 bits."""
+        windows = _spread(self.windows)
+        exact, before = self.model.get_weights(), mean_bits(self.model, windows)
+        for layer in self.model.layers:
+            if layer.name.split("_")[0] in SAMPLED:
+                layer.kernel.assign(tf.cast(tf.cast(layer.kernel, tf.bfloat16), tf.float32))
+        after = mean_bits(self.model, windows)
+        self.model.set_weights(exact)
+        return after - before
 
 
 def teach(
@@ -69,6 +88,7 @@ def teach(
     hearing: Hearing,
     *,
     params: WaveNet,
+    cueing: Cueing = cue_clips,
     logbook: training.Logbook | None = None,
     progress: Progress = no_progress,
 ) -> Taught:
@@ -78,6 +98,7 @@ def teach(
       clips: of all labels and splits; the test split is not touched.
       hearing: how the true cues are measured.
       params: network, budget, and how cues are perturbed.
+      cueing: what the network is told of a clip; by default its true cues.
       logbook: what the training writes while under way.
       progress: called after every step.
 
@@ -85,7 +106,7 @@ def teach(
       DataContractError: when a split has no clip long enough to learn from.
     """
     categories = sorted({clip.label for clip in clips})
-    train, validation = (_cued(clips, split, hearing) for split in ("train", "validation"))
+    train, validation = (_cued(clips, split, hearing, cueing) for split in ("train", "validation"))
     baselines = Baselines.fit(train)
 
     def build() -> keras.Model:
@@ -97,7 +118,7 @@ def teach(
     shortest = min(clip.n_frames for clip in validation)
     listening = replace(window, n_frames=min(VALIDATION_FRAMES, shortest))
     windows = list(validation_windows(validation, listening, categories))
-    watched = windows[:: -(-len(windows) // WATCHED_WINDOWS)]
+    watched = _spread(windows)
     fit = training.fit(
         build,
         bits_per_sample,
@@ -125,8 +146,12 @@ def mean_bits(model: keras.Model, windows: Sequence[Batch], progress: Progress =
     return float(np.mean(bits))
 
 
-def _cued(clips: Sequence[Clip], split: str, hearing: Hearing) -> list[CuedClip]:
-    cued = cue_clips((clip for clip in clips if clip.split == split), hearing)
+def _spread(windows: Sequence[Batch]) -> Sequence[Batch]:
+    return windows[:: -(-len(windows) // WATCHED_WINDOWS)]
+
+
+def _cued(clips: Sequence[Clip], split: str, hearing: Hearing, cueing: Cueing) -> list[CuedClip]:
+    cued = cueing((clip for clip in clips if clip.split == split), hearing)
     if not cued:
         raise DataContractError(
             f"No clip of the {split} split has usable sound. Keep more videos (dataset.videos_per_label), "

@@ -177,7 +177,7 @@ def frame_batches(
     A pass visits every row group, takes `FRAMES_PER_VISIT` of its frames and shows them `FRAME_SHOWINGS` times.
 
     Returns:
-      a dataset of (varied pictures float32 [batch, p, p], category int32 [batch]), from batch number `start` on.
+      a dataset of (varied pictures uint8 [batch, p, p], category int32 [batch]), from batch number `start` on.
     """
     groups = [(group, np.int32(categories.index(clip.label))) for clip in clips for group in clip.groups]
     n_visited = [min(FRAMES_PER_VISIT, group.n_frames) for group, _ in groups]
@@ -188,7 +188,7 @@ def frame_batches(
         return [(picture, category) for picture in decoded for _ in range(FRAME_SHOWINGS)]
 
     p = pictures.picture_size
-    signature = tf.TensorSpec((batch_size, p, p), tf.float32), tf.TensorSpec((batch_size,), tf.int32)
+    signature = tf.TensorSpec((batch_size, p, p), tf.uint8), tf.TensorSpec((batch_size,), tf.int32)
     return _batches(
         _Visits(visit, FRAME_SHOWINGS * np.array(n_visited), seed),
         lambda images, rng: vary(images[:, None], rng)[:, 0],
@@ -232,7 +232,7 @@ def crop_batches(
     is nothing to hear.
 
     Returns:
-      a dataset of (varied pictures float32 [batch, crop_frames, p, p], loudness dB float32 [batch, crop_frames],
+      a dataset of (varied pictures uint8 [batch, crop_frames, p, p], loudness dB float32 [batch, crop_frames],
       hit float32 [batch, crop_frames]), from batch number `start` on.
 
     Raises:
@@ -261,7 +261,7 @@ def crop_batches(
 
     p = pictures.picture_size
     curve = tf.TensorSpec((batch_size, crop_frames), tf.float32)
-    signature = tf.TensorSpec((batch_size, crop_frames, p, p), tf.float32), curve, curve
+    signature = tf.TensorSpec((batch_size, crop_frames, p, p), tf.uint8), curve, curve
     return _batches(
         _Visits(visit, n_crops, params.seed),
         lambda images, rng: vary(images, rng, exposure=params.exposure),

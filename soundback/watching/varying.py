@@ -23,7 +23,7 @@ def vary(pictures: np.ndarray, rng: np.random.Generator, *, exposure: float = 0.
       exposure: share of the examples whose exposure changes while they last, 0 to 1.
 
     Returns:
-      float32 [batch, time, p, p], in [0, 255].
+      uint8 [batch, time, p, p].
     """
     n_examples, n_times, p = pictures.shape[:3]
     chances = rng.random((7, n_examples), np.float32)
@@ -33,16 +33,14 @@ def vary(pictures: np.ndarray, rng: np.random.Generator, *, exposure: float = 0.
     shift = 127.5 + BRIGHTNESS_JITTER * (2 * chances[5] - 1) - 127.5 * gain
     # A shape is the same thing dark before light and light before dark; with few scenes this has to be shown.
     negative = chances[6] < NEGATIVE_SHARE
-    gain, shift = np.where(negative, -gain, gain), np.where(negative, 255 - shift, shift)
+    gain, shift = (np.where(negative, *each).astype(np.float32) for each in ((-gain, gain), (255 - shift, shift)))
     line = np.linspace(0, 1, p, dtype=np.float32)
     down = top[:, None] + share[:, None] * line
     across = left[:, None] + share[:, None] * np.where(chances[3, :, None] < 0.5, line[::-1], line)
     gains = exposures(n_examples, n_times, exposure, rng)
-    varied = np.empty(pictures.shape, np.float32)
-    _move(pictures, gains, (p - 1) * down, (p - 1) * across, varied)
-    varied *= gain[:, None, None, None]
-    varied += shift[:, None, None, None]
-    return varied.clip(0, 255, out=varied)
+    varied = np.empty_like(pictures)
+    _move(pictures, gains, (p - 1) * down, (p - 1) * across, gain, shift, varied)
+    return varied
 
 
 def exposures(n_examples: int, n_times: int, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -60,8 +58,16 @@ def exposures(n_examples: int, n_times: int, share: float, rng: np.random.Genera
 
 
 @numba.njit(nogil=True, cache=True)
-def _move(pictures: np.ndarray, gains: np.ndarray, down: np.ndarray, across: np.ndarray, moved: np.ndarray) -> None:
-    """Reads pictures, as they are exposed, at other places than their pixels': linearly interpolated.
+def _move(
+    pictures: np.ndarray,
+    gains: np.ndarray,
+    down: np.ndarray,
+    across: np.ndarray,
+    contrast: np.ndarray,
+    shift: np.ndarray,
+    moved: np.ndarray,
+) -> None:
+    """Reads pictures, as they are exposed, at other places than their pixels': linearly interpolated; changes greys.
 
     scipy's and Pillow's transforms take one picture at a time, and five times as long.
 
@@ -70,9 +76,12 @@ def _move(pictures: np.ndarray, gains: np.ndarray, down: np.ndarray, across: np.
       gains: float32 [batch, time]; what is exposed to more than 255 is 255.
       down: float32 [batch, p], rows to read.
       across: float32 [batch, p], columns to read.
-      moved: float32 [batch, time, p, p], to fill.
+      contrast: float32 [batch], what greys are multiplied by.
+      shift: float32 [batch], what is then added.
+      moved: uint8 [batch, time, p, p], to fill, rounded.
     """
     n_examples, n_times, p, _ = pictures.shape
+    half = np.float32(0.5)  # Cut off below it, a number is rounded.
     line = np.empty(p, np.float32)
     columns = np.empty(p, np.int64)
     for example in range(n_examples):
@@ -90,4 +99,5 @@ def _move(pictures: np.ndarray, gains: np.ndarray, down: np.ndarray, across: np.
                 for x in range(p):
                     left = line[columns[x]]
                     part = across[example, x] - np.float32(columns[x])
-                    moved[example, time, y, x] = left + part * (line[columns[x] + 1] - left)
+                    grey = contrast[example] * (left + part * (line[columns[x] + 1] - left)) + shift[example]
+                    moved[example, time, y, x] = np.uint8(min(max(grey, np.float32(0)), np.float32(255)) + half)
