@@ -28,6 +28,7 @@ from soundback.progress import Progress, no_progress
 from soundback.sounding.clips import CuedClip, cue_clips
 from soundback.sounding.sampler import Sampler
 from soundback.sounding.wavenet import CUE_CONTEXT
+from soundback.sounding.xla_sampler import open_sampler
 from soundback.watching.classifier import Classifier
 from soundback.watching.frames import ClipKey, FrameClip
 from soundback.watching.segments import Watched
@@ -164,7 +165,7 @@ class PaperSystem:
         """
         network, card = load_model(models / "wavenet.keras", "wavenet")
         classifier = Classifier.load(models / "classifier.keras")
-        return cls(classifier, Sampler.from_model(network, params.weights), card, params=params)
+        return cls(classifier, open_sampler(network, params.weights), card, params=params)
 
     def watch(self, batches: Iterable[np.ndarray]) -> Watched:
         """Says what is seen in each frame; as a cue sheet, the category of the first one throughout.

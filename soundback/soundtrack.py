@@ -24,6 +24,7 @@ from soundback.progress import Progress, no_progress
 from soundback.sounding import fader
 from soundback.sounding.sampler import Part, Sampler
 from soundback.sounding.wavenet import CUE_CONTEXT
+from soundback.sounding.xla_sampler import open_sampler
 from soundback.watching.classifier import Classifier
 from soundback.watching.segments import Watched, find_segments
 from soundback.watching.shots import split_shots
@@ -105,7 +106,7 @@ class Soundtrack:
         return cls(
             Classifier.load(models / "classifier.keras"),
             Spotter.load(models / "spotter.keras"),
-            Sampler.from_model(network, params.weights),
+            open_sampler(network, params.weights),
             card,
             params=params,
         )

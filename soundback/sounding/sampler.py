@@ -13,25 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
-import numba
 import numpy as np
 
-from soundback.sounding.kernels import add_products, pack, padded
+from soundback.sounding.kernels import convolve, dense, generate, pack
 
 SILENCE = 128
 """The class of silence: what `mu_law_encode` makes of 0."""
-
-TANH_CLAMP = 9.0
-"""Beyond this, tanh differs from 1 by less than float32 can tell."""
-
-EXP_FLOOR = -60.0
-"""What is less likely than e to this times the likeliest is impossible."""
-
-EXP_SQUARINGS = 6
-"""exp(x) is the 64th power of exp(x / 64), which a short polynomial gives."""
-
-NUCLEUS_STEPS = 16
-"""Bisections that find the least chance which top-p leaves, to 1/65536 of the greatest."""
 
 WeightKind = Literal["float32", "bfloat16"]
 
@@ -195,10 +182,10 @@ class Sampler:
         contexts = (first.shape[0] // 2, second.shape[0] // 2)
         cues = np.asarray(cues, np.float32)
         padded = np.pad(cues, ((sum(contexts),) * 2, (0, 0)))
-        smooth = _convolve(_convolve(padded, first, first_bias), second, second_bias)
+        smooth = convolve(convolve(padded, first, first_bias), second, second_bias)
         both = np.concatenate([cues, smooth], axis=1)
-        projected = _dense(both, condition, condition_bias)
-        return projected.reshape(len(cues), len(self._layers.dilations), -1)
+        projected = dense(both, condition, condition_bias)
+        return projected.reshape(len(cues), len(self._layers.dilations), self._layers.dilated[0].shape[1])
 
     def start(self) -> State:
         """The state after endless silence of which no cue says anything."""
@@ -300,7 +287,7 @@ class Sampler:
     ) -> None:
         """Fills classes [streams, time] and, of given classes, logits [streams, time, 256]; moves the streams on."""
         # As plain tuples: Numba's files of compiled code would name these classes, and break where a name changes.
-        _generate(tuple(self._network), tuple(streams), self.hop, float(temperature), float(top_p), classes, logits)
+        generate(tuple(self._network), tuple(streams), self.hop, float(temperature), float(top_p), classes, logits)
 
 
 class Streams(NamedTuple):
@@ -325,188 +312,3 @@ def _side_by_side(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 def _weights_of(model: Any, layer: str) -> list[np.ndarray]:
     return [np.asarray(weight, np.float32) for weight in model.get_layer(layer).get_weights()]
-
-
-@numba.njit(nogil=True, cache=True)
-def _convolve(frames: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """ReLU of a convolution without padding, frame by frame in one order of summation."""
-    width, n_in, n_out = kernel.shape
-    out = np.empty((len(frames) - width + 1, n_out), np.float32)
-    for frame in range(len(out)):
-        out[frame] = bias
-        for tap in range(width):
-            for i in range(n_in):
-                for j in range(n_out):
-                    out[frame, j] += frames[frame + tap, i] * kernel[tap, i, j]
-        for j in range(n_out):
-            out[frame, j] = max(out[frame, j], np.float32(0))
-    return out
-
-
-@numba.njit(nogil=True, cache=True)
-def _dense(frames: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """A dense layer, frame by frame in one order of summation."""
-    out = np.empty((len(frames), len(bias)), np.float32)
-    for frame in range(len(frames)):
-        out[frame] = bias
-        for i in range(frames.shape[1]):
-            for j in range(len(bias)):
-                out[frame, j] += frames[frame, i] * kernel[i, j]
-    return out
-
-
-@numba.njit(nogil=True, cache=True)
-def _tanh(x: np.float32) -> tuple[np.float32, np.float32]:
-    """Numerator and denominator of what is within 4e-7 of tanh, and unlike it, quick in vectors.
-
-    Lambert's continued fraction x / (1 + x^2 / (3 + x^2 / (5 + ...))), cut after six terms, gives p / q = tanh(x / 2);
-    then tanh(x) = 2 tanh(x / 2) / (1 + tanh(x / 2)^2), which squares the error that the cut leaves.
-    """
-    half = np.float32(0.5) * min(max(x, np.float32(-TANH_CLAMP)), np.float32(TANH_CLAMP))
-    s = half * half
-    p = half * (np.float32(10395) + s * (np.float32(1260) + s * np.float32(21)))
-    q = np.float32(10395) + s * (np.float32(4725) + s * (np.float32(210) + s))
-    return np.float32(2) * p * q, q * q + p * p
-
-
-@numba.njit(nogil=True, cache=True)
-def _gate(signal: np.float32, gate: np.float32) -> np.float32:
-    """tanh(signal) * sigmoid(gate), with one division, which takes as long as all the rest."""
-    p, q = _tanh(signal)
-    r, s = _tanh(np.float32(0.5) * gate)
-    return np.float32(0.5) * p * (s + r) / (q * s)
-
-
-@numba.njit(nogil=True, cache=True)
-def _exp(x: np.float32) -> np.float32:
-    """Within 1e-4 of exp for x from EXP_FLOOR to 0, relatively, and unlike it, quick in vectors."""
-    y = max(x, np.float32(EXP_FLOOR)) / np.float32(2**EXP_SQUARINGS)
-    power = np.float32(1)
-    for n in range(8, 0, -1):
-        power = np.float32(1) + power * y / np.float32(n)
-    for _ in range(EXP_SQUARINGS):
-        power *= power
-    return power if x >= np.float32(EXP_FLOOR) else np.float32(0)
-
-
-@numba.njit(nogil=True, cache=True)
-def _choose(logits: np.ndarray, temperature: float, top_p: float, uniform: float, chances: np.ndarray) -> int:
-    """The class at which the cumulative chance passes a uniform number; never one that top-p leaves out."""
-    top = logits.max()
-    scale = np.float32(1 / temperature)
-    for c in range(len(logits)):
-        chances[c] = _exp((logits[c] - top) * scale)
-    if top_p < 1:
-        _leave_nucleus(chances, top_p)
-    total = 0.0
-    for c in range(len(chances)):
-        total += chances[c]
-    passed, last = 0.0, 0
-    for c in range(len(chances)):
-        passed += chances[c]
-        if chances[c] > 0:
-            last = c
-            if passed > uniform * total:
-                break
-    return last
-
-
-@numba.njit(nogil=True, cache=True)
-def _leave_nucleus(chances: np.ndarray, top_p: float) -> None:
-    """Takes all chance from the least likely classes, as long as the others have `top_p` of it together."""
-    total = 0.0
-    for c in range(len(chances)):
-        total += chances[c]
-    enough, too_few = np.float32(0), np.float32(1)  # Chances are shares of the likeliest's, which is 1.
-    for _ in range(NUCLEUS_STEPS):
-        least = np.float32(0.5) * (enough + too_few)
-        left = 0.0
-        for c in range(len(chances)):
-            if chances[c] >= least:
-                left += chances[c]
-        if left >= top_p * total:
-            enough = least
-        else:
-            too_few = least
-    for c in range(len(chances)):
-        if chances[c] < enough:
-            chances[c] = 0
-
-
-@numba.njit(nogil=True, cache=True)
-def _generate(network, streams, hop, temperature, top_p, classes, logits):  # type: ignore[no-untyped-def]
-    """The loop over samples; with given classes it follows them and fills `logits`, else it chooses.
-
-    All of it works on one core; scratch is local, so that threads do not meet.
-    """
-    weights, embedding, skip_bias, residual_bias, head_bias, logits_bias, dilations, n_taps, n_gate = network
-    rings, positions, previous, lengths, projected, uniforms, given = streams
-    n_layers, n_residual = residual_bias.shape
-    n_skip, n_classes = len(skip_bias), len(logits_bias)
-    n_inputs = n_taps * n_residual
-    n_gates, n_mixed, n_head, n_logits = (
-        padded(2 * n_gate),
-        padded(n_skip + n_residual),
-        padded(n_skip),
-        padded(n_classes),
-    )
-    n_streams = len(lengths)
-    inputs = np.zeros((n_streams, n_inputs), np.float32)
-    gates = np.zeros((n_streams, n_gates), np.float32)
-    gated = np.zeros((n_streams, n_gate), np.float32)
-    mixed = np.zeros((n_streams, n_mixed), np.float32)  # the sum of the skips, then what goes on to the next layer
-    head = np.zeros((n_streams, n_head), np.float32)
-    output = np.zeros((n_streams, n_logits), np.float32)
-    chances = np.zeros(n_classes, np.float32)
-    for t in range(lengths[0]):
-        while lengths[n_streams - 1] <= t:
-            n_streams -= 1
-        for s in range(n_streams):
-            mixed[s, :n_skip] = skip_bias
-            mixed[s, n_skip : n_skip + n_residual] = embedding[previous[s]]
-        frame = t // hop
-        first_slot = 0
-        start = 0
-        for layer in range(n_layers):
-            dilation = dilations[layer]
-            length = (n_taps - 1) * dilation
-            for s in range(n_streams):
-                now = (positions[s] + t) % length
-                for tap in range(n_taps - 1):
-                    # The oldest input lies where this sample's will be written.
-                    slot = first_slot + (now + tap * dilation) % length
-                    for j in range(n_residual):
-                        inputs[s, tap * n_residual + j] = rings[s, slot, j]
-                for j in range(n_residual):
-                    hidden = mixed[s, n_skip + j]
-                    inputs[s, n_inputs - n_residual + j] = hidden
-                    rings[s, first_slot + now, j] = hidden
-                for j in range(2 * n_gate):
-                    gates[s, j] = projected[s, frame, layer, j]
-            first_slot += length
-            add_products(gates, inputs, n_streams, weights, start, n_inputs, n_gates)
-            start += n_inputs * n_gates
-            for s in range(n_streams):
-                for j in range(n_gate):
-                    gated[s, j] = _gate(gates[s, j], gates[s, n_gate + j])
-                for j in range(n_residual):
-                    mixed[s, n_skip + j] += residual_bias[layer, j]
-            add_products(mixed, gated, n_streams, weights, start, n_gate, n_mixed)
-            start += n_gate * n_mixed
-        for s in range(n_streams):
-            for j in range(n_skip):
-                mixed[s, j] = max(mixed[s, j], np.float32(0))
-            head[s, :n_skip] = head_bias
-            output[s, :n_classes] = logits_bias
-        add_products(head, mixed, n_streams, weights, start, n_skip, n_head)
-        for s in range(n_streams):
-            for j in range(n_skip):
-                head[s, j] = max(head[s, j], np.float32(0))
-        add_products(output, head, n_streams, weights, start + n_skip * n_head, n_skip, n_logits)
-        for s in range(n_streams):
-            if len(given) > 0:
-                previous[s] = given[s, t]
-                logits[s, t] = output[s, :n_classes]
-            else:
-                previous[s] = _choose(output[s, :n_classes], temperature, top_p, uniforms[s, t], chances)
-            classes[s, t] = previous[s]
