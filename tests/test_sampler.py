@@ -334,8 +334,8 @@ def test_no_class_outside_the_nucleus_is_ever_chosen(sampler, top_p):
     classes = sampler.sample(state.copy(), projected, random_chances(40), 1.0, top_p)
     chances = softmax(sampler.logits(classes, projected, state))
     samples = np.arange(len(classes))
-    # So much more than top_p may be left where bisection does not tell two classes apart.
-    assert in_nucleus(chances, top_p, slack=1e-3)[samples, classes].all()
+    # The compiled loops' chances are within 1e-4 of the true ones.
+    assert in_nucleus(chances, top_p, slack=2e-4)[samples, classes].all()
     free = sampler.sample(sampler.start(), projected, random_chances(40), 1.0)
     assert not in_nucleus(softmax(sampler.logits(free, projected)), top_p)[samples, free].all()
 

@@ -42,13 +42,16 @@ EXP_SQUARINGS = 6
 """exp(x) is the 64th power of exp(x / 64), which a short polynomial gives."""
 
 NUCLEUS_STEPS = 16
-"""Bisections that find the least chance which top-p leaves, to 1/65536 of the greatest."""
+"""Bisections that look for the least chance which top-p leaves."""
+
+# With Python's errors, every division asks first whether it may, and a loop with one is not put into vectors.
+_compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 FLOAT, INT, LONG = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VECTOR, WORDS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
 
 
-@numba.njit(cache=True)
+@_compiled
 def padded(n_outputs: int) -> int:
     """The next whole number of panels, in outputs."""
     return -(-n_outputs // PANEL) * PANEL
@@ -140,7 +143,7 @@ def _product(n_vectors: int, n_panels: int) -> Callable:
 _alone, _alone_on_one, _together = _product(1, _PANELS_ALONE), _product(1, 1), _product(TOGETHER, 1)
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled
 def add_products(
     out: np.ndarray, inputs: np.ndarray, n_vectors: int, weights: np.ndarray, start: int, n_in: int, n_out: int
 ) -> None:
@@ -187,7 +190,7 @@ def add_products(
         vector += 1
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled
 def convolve(frames: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """ReLU of a convolution without padding, frame by frame in one order of summation."""
     width, n_in, n_out = kernel.shape
@@ -203,7 +206,7 @@ def convolve(frames: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.nda
     return out
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled
 def dense(frames: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """A dense layer, frame by frame in one order of summation."""
     out = np.empty((len(frames), len(bias)), np.float32)
@@ -215,7 +218,7 @@ def dense(frames: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarra
     return out
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled
 def _tanh(x: np.float32) -> tuple[np.float32, np.float32]:
     """Numerator and denominator of what is within 4e-7 of tanh, and unlike it, quick in vectors.
 
@@ -229,7 +232,7 @@ def _tanh(x: np.float32) -> tuple[np.float32, np.float32]:
     return np.float32(2) * p * q, q * q + p * p
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled
 def _gate(signal: np.float32, gate: np.float32) -> np.float32:
     """tanh(signal) * sigmoid(gate), with one division, which takes as long as all the rest."""
     p, q = _tanh(signal)
@@ -237,7 +240,7 @@ def _gate(signal: np.float32, gate: np.float32) -> np.float32:
     return np.float32(0.5) * p * (s + r) / (q * s)
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled
 def _exp(x: np.float32) -> np.float32:
     """Within 1e-4 of exp for x from EXP_FLOOR to 0, relatively, and unlike it, quick in vectors."""
     y = max(x, np.float32(EXP_FLOOR)) / np.float32(2**EXP_SQUARINGS)
@@ -249,7 +252,7 @@ def _exp(x: np.float32) -> np.float32:
     return power if x >= np.float32(EXP_FLOOR) else np.float32(0)
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled
 def _choose(logits: np.ndarray, temperature: float, top_p: float, uniform: float, chances: np.ndarray) -> int:
     """The class at which the cumulative chance passes a uniform number; never one that top-p leaves out."""
     top = logits.max()
@@ -271,29 +274,43 @@ def _choose(logits: np.ndarray, temperature: float, top_p: float, uniform: float
     return last
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled
 def _leave_nucleus(chances: np.ndarray, top_p: float) -> None:
     """Takes all chance from the least likely classes, as long as the others have `top_p` of it together."""
     total = 0.0
     for c in range(len(chances)):
         total += chances[c]
-    enough, too_few = np.float32(0), np.float32(1)  # Chances are shares of the likeliest's, which is 1.
+    cut, too_far = np.float32(0), np.float32(1)  # Chances are shares of the likeliest's, which is 1.
     for _ in range(NUCLEUS_STEPS):
-        least = np.float32(0.5) * (enough + too_few)
-        left = 0.0
-        for c in range(len(chances)):
-            if chances[c] >= least:
-                left += chances[c]
-        if left >= top_p * total:
-            enough = least
+        middle = np.float32(0.5) * (cut + too_far)
+        if _above(chances, middle) >= top_p * total:
+            cut = middle
         else:
-            too_few = least
+            too_far = middle
+    while True:  # What lies too close together for that, one by one.
+        least = np.float32(1)
+        for c in range(len(chances)):
+            if chances[c] > cut:
+                least = min(least, chances[c])
+        if _above(chances, least) < top_p * total:
+            break
+        cut = least
     for c in range(len(chances)):
-        if chances[c] < enough:
+        if chances[c] <= cut:
             chances[c] = 0
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled
+def _above(chances: np.ndarray, cut: np.float32) -> float:
+    """What the chances that are greater sum up to."""
+    total = 0.0
+    for c in range(len(chances)):
+        if chances[c] > cut:
+            total += chances[c]
+    return total
+
+
+@_compiled
 def generate(network, streams, hop, temperature, top_p, classes, logits):  # type: ignore[no-untyped-def]
     """The loop over samples; with given classes it follows them and fills `logits`, else it chooses.
 
@@ -334,13 +351,14 @@ def generate(network, streams, hop, temperature, top_p, classes, logits):  # typ
                 now = (positions[s] + t) % length
                 for tap in range(n_taps - 1):
                     # The oldest input lies where this sample's will be written.
-                    slot = first_slot + (now + tap * dilation) % length
+                    slot = now + tap * dilation
+                    slot = first_slot + (slot if slot < length else slot - length)
                     for j in range(n_residual):
-                        inputs[s, tap * n_residual + j] = rings[s, slot, j]
+                        inputs[s, tap * n_residual + j] = rings[slot, s, j]
                 for j in range(n_residual):
                     hidden = mixed[s, n_skip + j]
                     inputs[s, n_inputs - n_residual + j] = hidden
-                    rings[s, first_slot + now, j] = hidden
+                    rings[first_slot + now, s, j] = hidden
                 for j in range(2 * n_gate):
                     gates[s, j] = projected[s, frame, layer, j]
             first_slot += length

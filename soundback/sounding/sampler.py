@@ -127,7 +127,7 @@ class Sampler:
         Args:
           model: the network.
           weights: how those that every sample reads are kept. Half the bytes are read in little more than half the
-            time; what that costs in bits per sample, the evaluation says.
+            time; what that costs in bits per sample, the training says.
         """
         n_layers = sum(layer.name.startswith("dilated_") for layer in model.layers)
         (embedding,) = _weights_of(model, "classes")
@@ -142,7 +142,7 @@ class Sampler:
             residual[layer], residual_bias[layer] = _weights_of(model, f"residual_{layer}")
         layers = Layers(
             embedding,
-            [_weights_of(model, f"dilated_{layer}")[0].reshape(-1, 2 * skips.shape[1]) for layer in range(n_layers)],
+            [_weights_of(model, f"dilated_{layer}")[0] for layer in range(n_layers)],
             list(np.concatenate([skips, residual], axis=2)),
             skip_bias,
             residual_bias,
@@ -150,10 +150,10 @@ class Sampler:
             head_bias,
             logits,
             logits_bias,
-            np.array([model.get_layer(f"dilated_{layer}").dilation_rate[0] for layer in range(n_layers)]),
+            np.array([model.get_layer(f"delay_{layer}_1").delay for layer in range(n_layers)]),
         )
         cue_weights = [weight for name in ("cues_0", "cues_1", "condition") for weight in _weights_of(model, name)]
-        return cls(layers, cue_weights, hop=model.get_layer("frames_0").target_shape[1], weights=weights)
+        return cls(layers, cue_weights, hop=model.get_layer("gate_0").hop, weights=weights)
 
     @property
     def n_weights(self) -> int:
@@ -261,7 +261,7 @@ class Sampler:
         # The longest first: those that still sound are then always the first ones.
         order = sorted(range(len(parts)), key=lambda i: -len(parts[i].uniforms))
         streams = Streams(
-            np.stack([parts[i].state.rings for i in order]),
+            np.stack([parts[i].state.rings for i in order], axis=1),
             np.array([parts[i].state.position for i in order]),
             np.array([parts[i].state.previous for i in order]),
             np.array([len(parts[i].uniforms) for i in order]),
@@ -275,7 +275,7 @@ class Sampler:
         made, said = [np.zeros(0, np.int32)] * len(parts), [np.zeros((0, n_classes), np.float32)] * len(parts)
         for place, i in enumerate(order):
             state, length = parts[i].state, int(streams.lengths[place])
-            state.rings[:], state.previous = streams.rings[place], int(streams.previous[place])
+            state.rings[:], state.previous = streams.rings[:, place], int(streams.previous[place])
             state.position += length
             made[i] = classes[place, :length]
             if given:
@@ -293,7 +293,7 @@ class Sampler:
 class Streams(NamedTuple):
     """What streams sound next, side by side, the longest first."""
 
-    rings: np.ndarray  # float32 [streams, slots, residual]
+    rings: np.ndarray  # float32 [slots, streams, residual]: what one time needs of all streams lies together
     positions: np.ndarray  # int64 [streams]
     previous: np.ndarray  # int64 [streams]
     lengths: np.ndarray  # int64 [streams], in samples

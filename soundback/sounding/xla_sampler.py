@@ -58,8 +58,8 @@ class XlaSampler(Sampler):
     def _advance(
         self, streams: Streams, temperature: float, top_p: float, classes: np.ndarray, logits: np.ndarray
     ) -> None:
-        slots, rows = self._slots(streams.positions), np.arange(len(streams.positions))[:, None]
-        rings = [tf.constant(streams.rings[rows, each].swapaxes(0, 1)) for each in slots]
+        slots, columns = self._slots(streams.positions), np.arange(len(streams.positions))
+        rings = [tf.constant(streams.rings[each, columns]) for each in slots]
         previous = tf.constant(streams.previous, tf.int32)
         lengths = tf.constant(streams.lengths, tf.int32)
         follows = len(streams.given) > 0
@@ -84,16 +84,16 @@ class XlaSampler(Sampler):
                 logits[:, now] = said.numpy()[:n_made].swapaxes(0, 1)
         streams.previous[:] = previous.numpy()
         for each, ring in zip(slots, rings, strict=True):
-            streams.rings[rows, each] = ring.numpy().swapaxes(0, 1)
+            streams.rings[each, columns] = ring.numpy()
 
     def _slots(self, positions: np.ndarray) -> list[np.ndarray]:
-        """Where in a state's rings each layer's are, from the one that is written next; int64 [streams, length] each.
+        """Where in a state's rings each layer's are, from the one that is written next; int64 [length, streams] each.
 
         Streams that have come differently far have their turns at different slots; so turned, all have them at one.
         """
         slots, first = [], 0
         for length in self._layers.ring_lengths:
-            slots.append(first + (positions[:, None] + np.arange(length)) % length)
+            slots.append(first + (positions + np.arange(length)[:, None]) % length)
             first += length
         return slots
 

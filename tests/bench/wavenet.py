@@ -3,9 +3,10 @@
 `python -m tests.bench.wavenet [--network A|params] [--quick] [--json FILE]`
 
 A step is one of the stage's: input read from wav files and perturbed, conditioning, gradients, clipping, Adam and the
-moving average. Once with the loss compiled by XLA and once without; they take turns with the product, medians, by the
-clock and, for a busy machine, in processor time. Counted are the products that the network needs for what gets logits,
-three times for forward and backward.
+moving average. Once in float32 and once with SOUNDBACK_PRECISION=mixed_bfloat16, which gains where the processor has
+products of such numbers (AMX); they take turns with the product, which is of float32, medians, by the clock and, for a
+busy machine, in processor time. Counted are the products that the network needs for what gets logits, three times for
+forward and backward.
 """
 
 import argparse
@@ -28,9 +29,8 @@ from soundback.cues import Hearing
 from soundback.dataset import Clip
 from soundback.media.audio import write_wav
 from soundback.params import Params
-from soundback.sounding import wavenet
 from soundback.sounding.clips import CuedClip, cue_clips, training_batches
-from soundback.sounding.wavenet import CUE_CONTEXT, CUE_KERNELS, N_CLASSES, Window, build_wavenet
+from soundback.sounding.wavenet import CUE_CONTEXT, CUE_KERNELS, N_CLASSES, Window, bits_per_sample, build_wavenet
 from tests.bench.sampler import describe_machine, describe_network, load_network, n_cues
 
 REFERENCE_CROP = {"batch_size": 2, "crop_frames": 12}
@@ -73,18 +73,13 @@ def flop_of_example(params: Params, window: Window) -> int:
     return 2 * total
 
 
-def bits_uncompiled(model: Any, batch: Any, is_training: bool) -> tf.Tensor:
-    """`wavenet.bits_per_sample` as single operations."""
-    plain = wavenet._bits.python_function
-    return plain(model, batch["previous"], batch["cues"], batch["targets"], batch["weights"], is_training)
-
-
-def steps(params: Params, clips: list[CuedClip], loss: training.Loss) -> Iterator[None]:
+def steps(params: Params, clips: list[CuedClip], precision: str) -> Iterator[None]:
     """Takes a step whenever the next one is asked for."""
+    os.environ["SOUNDBACK_PRECISION"] = precision
     net = params.wavenet
     window = Window.of(net, hop=params.hop, n_frames=net.crop_frames)
     recipe = training.Recipe(1, clip_norm=net.clip_norm, beta_2=net.beta_2, ema_decay=net.ema_decay)
-    stepper = training.Stepper(lambda: build_wavenet(net, n_cues(params), params.hop), loss, net, recipe)
+    stepper = training.Stepper(lambda: build_wavenet(net, n_cues(params), params.hop), bits_per_sample, net, recipe)
     categories = sorted(params.labels.values())
     batches = stepper.share_out(lambda start: training_batches(clips, window, categories, net, start), 0)
     for batch in batches:
@@ -101,10 +96,7 @@ def measure(params: Params, n_turns: int, n_steps: int) -> dict[str, dict[str, f
     taken: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as name:
         clips = write_clips(Path(name), params)
-        trainings = {
-            "compiled by XLA": steps(params, clips, wavenet.bits_per_sample),
-            "not compiled": steps(params, clips, bits_uncompiled),
-        }
+        trainings = {precision: steps(params, clips, precision) for precision in ("float32", "mixed_bfloat16")}
         for each in trainings.values():
             for _ in range(2):  # The first compiles.
                 next(each)
