@@ -12,6 +12,8 @@ from soundback.errors import ModelError
 from soundback.outputs import whole_file
 
 CARD = "soundback.json"
+FORMAT = 2
+"""Goes up when a card or a network's layers change, so that an older file is told apart from a damaged one."""
 
 
 def save_model(model: keras.Model, path: Path, card: dict[str, Any]) -> None:
@@ -35,7 +37,7 @@ def save_model(model: keras.Model, path: Path, card: dict[str, Any]) -> None:
                 elif name == "config.json":
                     content = _numbered_anew(content)
                 target.writestr(zipfile.ZipInfo(name), content)
-            target.writestr(zipfile.ZipInfo(CARD), json.dumps(card, indent=1, sort_keys=True))
+            target.writestr(zipfile.ZipInfo(CARD), json.dumps(card | {"format": FORMAT}, indent=1, sort_keys=True))
 
 
 def _without_date(metadata: bytes) -> bytes:
@@ -62,11 +64,17 @@ def load_model(path: Path, kind: str) -> tuple[keras.Model, dict[str, Any]]:
       kind: "classifier", "spotter", "wavenet" or "judge": what its card must say.
 
     Raises:
-      ModelError: when the file is missing, damaged, not one of Soundback's or of another kind.
+      ModelError: when the file is missing, damaged, not one of Soundback's, of another kind or of another version.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             card = json.loads(archive.read(CARD))
+        if (written := card.pop("format", 1)) != FORMAT:
+            age = "an older" if written < FORMAT else "a newer"
+            raise ModelError(
+                f"{path} was written by {age} Soundback, in format {written}; this one reads format {FORMAT}. "
+                "Train it again with `dvc repro`, or install the Soundback it is from."
+            )
         model = keras.models.load_model(path, compile=False)
     except FileNotFoundError as error:
         raise ModelError(

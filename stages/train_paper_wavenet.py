@@ -15,7 +15,7 @@ from soundback.outputs import whole_folder
 from soundback.paper import cue_globally, relevance_weights
 from soundback.params import Audio, Cues, Frames, WaveNet
 from soundback.progress import show_progress
-from soundback.sounding.teaching import teach
+from soundback.sounding.teaching import describe, teach
 from soundback.watching.classifier import Classifier
 from soundback.watching.frames import list_clips
 from stages import load_params, stage_process
@@ -91,12 +91,7 @@ def train_paper_wavenet(
             logbook.keep_curves(folder)
         training.write_metrics(measured, metrics)
         model_files.save_model(taught.model, model, taught.card)
-    log.info(
-        "The paper's WaveNet, on %(n_clips)d validation clips: %(bits_per_sample).3f bits per sample, with 16-bit "
-        "weights %(bits_lost_in_bfloat16).4f more (histogram %(histogram_bits).3f, previous sample "
-        "%(previous_sample_bits).3f, linear prediction %(linear_prediction_bits).3f).",
-        measured,
-    )
+    log.info("The paper's WaveNet, %s", describe(measured))
 
 
 if __name__ == "__main__":

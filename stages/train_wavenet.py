@@ -12,7 +12,7 @@ from soundback.logbook import open_logbook
 from soundback.outputs import whole_folder
 from soundback.params import Audio, Cues, Frames, WaveNet, load_params
 from soundback.progress import show_progress
-from soundback.sounding.teaching import teach
+from soundback.sounding.teaching import describe, teach
 from stages import stage_process
 
 log = logging.getLogger(__name__)
@@ -59,12 +59,7 @@ def train_wavenet(
             logbook.keep_curves(folder)
         training.write_metrics(measured, metrics)
         model_files.save_model(taught.model, model, taught.card)
-    log.info(
-        "WaveNet, on %(n_clips)d validation clips: %(bits_per_sample).3f bits per sample, with 16-bit "
-        "weights %(bits_lost_in_bfloat16).4f more (histogram %(histogram_bits).3f, previous sample "
-        "%(previous_sample_bits).3f, linear prediction %(linear_prediction_bits).3f).",
-        measured,
-    )
+    log.info("WaveNet, %s", describe(measured))
 
 
 if __name__ == "__main__":

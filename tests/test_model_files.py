@@ -1,3 +1,4 @@
+import json
 import zipfile
 
 import keras
@@ -48,3 +49,21 @@ def test_what_is_not_our_model_is_refused_with_a_sentence(tmp_path):
     (tmp_path / "text.keras").write_text("hello")
     with pytest.raises(ModelError, match="not a model that Soundback wrote"):
         model_files.load_model(tmp_path / "text.keras", "judge")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "an older Soundback, in format 1; this one reads format 2"),
+        ({"format": 3}, "a newer Soundback, in format 3"),
+    ],
+)
+def test_a_model_of_another_version_is_refused_by_that_name(tmp_path, change, said):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model_files.save_model(model, tmp_path / "m.keras", {"kind": "judge"})
+    with zipfile.ZipFile(tmp_path / "m.keras") as source, zipfile.ZipFile(tmp_path / "other.keras", "w") as target:
+        for name in source.namelist():
+            card = json.dumps({"kind": "judge"} | change)
+            target.writestr(name, card if name == model_files.CARD else source.read(name))
+    with pytest.raises(ModelError, match=said):
+        model_files.load_model(tmp_path / "other.keras", "judge")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
 
@@ -14,6 +15,7 @@ from soundback.model_files import save_model
 from soundback.params import load_params
 from soundback.sounding.wavenet import build_wavenet
 from soundback.watching.classifier import build_classifier
+from soundback.watching.oddness import add_oddness
 from soundback.watching.spotter import build_spotter
 from tests.clones import Clone, make_clone
 from tests.prefects import Ui, ui_in
@@ -146,13 +148,17 @@ def write_untrained_models(root: Path) -> None:
     hop = params.audio.sample_rate // rate
     models = root / "data" / "models"
     models.mkdir(parents=True)
+    size = params.classifier.picture_size
+    pictures = np.random.default_rng(0).integers(0, 256, (20 * len(labels), size, size), np.uint8)
+    classifier = build_classifier(params.classifier, len(labels), params.frames.size)
     save_model(
-        build_classifier(params.classifier, len(labels), params.frames.size),
+        add_oddness(classifier, pictures, np.arange(len(pictures)) % len(labels), pictures),
         models / "classifier.keras",
         {
             "kind": "classifier",
             "categories": labels,
             "temperature": 1.0,
+            "odd_above": 2.0,
             "params": params.classifier.model_dump(mode="json"),
             **stored,
         },

@@ -146,6 +146,15 @@ def mean_bits(model: keras.Model, windows: Sequence[Batch], progress: Progress =
     return float(np.mean(bits))
 
 
+def describe(measured: dict[str, Any]) -> str:
+    """What `Taught.measure` found, in a sentence."""
+    return (
+        "on {n_clips} validation clips: {bits_per_sample:.3f} bits per sample, with 16-bit weights "
+        "{bits_lost_in_bfloat16:.4f} more (histogram {histogram_bits:.3f}, previous sample {previous_sample_bits:.3f}, "
+        "linear prediction {linear_prediction_bits:.3f})."
+    ).format_map(measured)
+
+
 def _spread(windows: Sequence[Batch]) -> Sequence[Batch]:
     return windows[:: -(-len(windows) // WATCHED_WINDOWS)]
 

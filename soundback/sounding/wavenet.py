@@ -142,12 +142,12 @@ class Delay(keras.layers.Layer):
         return tf.pad(taken, [[0, 0], [n_zeros, 0], [0, 0]]) if n_zeros else taken
 
     def compute_output_shape(self, sequence_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """As Keras wants it."""
+        """As many samples fewer as are dropped."""
         n_batch, n_times, n_channels = sequence_shape
         return n_batch, None if n_times is None else n_times - self.drop, n_channels
 
     def get_config(self) -> dict[str, Any]:
-        """As Keras wants it."""
+        """What `__init__` takes."""
         return {**super().get_config(), "delay": self.delay, "drop": self.drop}
 
 
@@ -170,11 +170,11 @@ class Gate(keras.layers.Layer):
     def compute_output_shape(
         self, activation_shape: tuple[int | None, ...], condition_shape: tuple[int | None, ...]
     ) -> tuple[int | None, ...]:
-        """As Keras wants it."""
+        """Half of the channels."""
         return *activation_shape[:-1], (activation_shape[-1] or 0) // 2
 
     def get_config(self) -> dict[str, Any]:
-        """As Keras wants it."""
+        """What `__init__` takes."""
         return {**super().get_config(), "hop": self.hop}
 
 
