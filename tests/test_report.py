@@ -4,6 +4,7 @@ import csv
 import html.parser
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from soundback.judging import report
 from soundback.judging.probes import MEANINGS
 from soundback.judging.rows import ROWS
 from soundback.judging.table import COLUMNS
+from soundback.judging.trials import score_sound
 from soundback.judging.watching import COLUMNS as WATCHING
 from soundback.media import ffmpeg
 from tests import heard
@@ -87,6 +89,15 @@ def test_the_evaluation_has_the_promised_form(results):
     assert evaluation["rows"]["real"]["bits_per_sample"] == {"mean": None, "low": None, "high": None, "n": 0}
     gain = evaluation["paired"]["local_predicted_minus_same_category_swap"]["onset_f1_100ms"]
     assert gain["low"] > 0.3
+
+
+@pytest.mark.parametrize(("real", "made", "kept"), [("Bell", "Bell", 1), ("Bell", "Drum", 0), ("Drum", "Bell", None)])
+def test_a_category_is_kept_or_lost_only_where_the_judge_knows_it_in_the_real_sound(trials, real, made, kept):
+    trial = trials[0]
+    assert trial.label == "Bell"
+    scores = score_sound(trial, *(replace(heard.hear(trial.waveform), category=name) for name in (made, real)))
+    assert scores["category_kept"] == kept
+    assert scores["category_accuracy"] == (made == "Bell")
 
 
 def test_cue_sheets_are_scored_before_any_sound_is_made(results):

@@ -78,6 +78,7 @@ COLUMNS = (
     Column(
         "category_accuracy", "category", "higher", "share of videos whose sound the judge takes for the right category"
     ),
+    Column("category_kept", "kept", "higher", "the same, of the videos whose real sound it takes for the right one"),
     Column("onset_f1_50ms", "onsets 50 ms", "higher", "F1 of onsets, right within 50 ms"),
     Column("onset_f1_100ms", "onsets 100 ms", "higher", "F1 of onsets, right within 100 ms"),
     Column("onset_f1_300ms", "onsets 300 ms", "higher", "F1 of onsets, right within 300 ms"),

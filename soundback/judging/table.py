@@ -22,6 +22,7 @@ from soundback.judging.watching import Watching, describe
 
 CLIP_COLUMNS = (
     "category_accuracy",
+    "category_kept",
     *(f"onset_{name}_{window_ms}ms" for window_ms in ONSET_WINDOWS_MS for name in ("precision", "recall", "f1")),
     "loudness_correlation",
     "loudness_error_db",

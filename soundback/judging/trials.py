@@ -118,7 +118,9 @@ def hear(waveform: np.ndarray, ear: Ear, judge: Judge) -> Heard:
 def score_sound(trial: Trial, heard: Heard, real: Heard) -> Scores:
     """Scores one sound of a trial by the columns of the table that one clip alone can tell."""
     scores = metrics.evaluate(trial.onsets_s, heard.onsets_s, real.loudness_db, heard.loudness_db)
-    return {"category_accuracy": float(heard.category == trial.label), **scores}
+    right = float(heard.category == trial.label)
+    # What the judge takes wrong even of the real sound says nothing of this one.
+    return {"category_accuracy": right, "category_kept": right if real.category == trial.label else None, **scores}
 
 
 def category_sheet(category: str, confidence: float, n_frames: int, frame_rate: int) -> CueSheet:
