@@ -171,6 +171,9 @@ class WaveNet(Training):
     clip_norm: float = Field(gt=0)
     ema_decay: float = Field(gt=0, lt=1)
     cue_dropout: Share = Field(description="share of crops that hear the category alone")
+    perturbed: float = Field(
+        ge=0, le=1, description="share of crops whose cues are a little wrong, as those of the watchers are"
+    )
     cue_noise_db: float = Field(ge=0, description="dB, of the loudness in training")
     confidence_low: float = Field(gt=0, le=1, description="confidences in training are drawn from here to 1")
     hit_weight: float = Field(ge=0, description="how much more the frames around a hit count in training")

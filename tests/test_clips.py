@@ -192,6 +192,21 @@ def test_batches_hold_perturbed_windows_of_all_clips_and_repeat_with_the_seed(cu
     assert 0.95 < confidence.max() <= 1.0
 
 
+def test_a_share_of_the_crops_is_told_the_cues_as_they_are(cued):
+    true = np.concatenate([clip.window_cues(0, clip.n_frames, CATEGORIES) for clip in cued])
+
+    def share_of_true_frames(perturbed):
+        told = {"batch_size": 64, "perturbed": perturbed, "cue_dropout": 0.0, "splice": 0.0, "cold_start": 0.0}
+        params = PARAMS.wavenet.model_copy(update=told)
+        (batch,) = training_batches(cued, WINDOW, CATEGORIES, params).take(1)
+        middle = batch["cues"].numpy()[:, WINDOW.n_cue_frames // 2]
+        return np.mean([(np.abs(true - one).max(axis=1) == 0).any() for one in middle])
+
+    assert share_of_true_frames(0.0) == 1
+    assert share_of_true_frames(0.4) == pytest.approx(0.6, abs=0.15)
+    assert share_of_true_frames(1.0) == 0
+
+
 def test_batches_are_the_same_from_any_number_on(cued):
     params = PARAMS.wavenet.model_copy(update={"batch_size": 3})
     whole = list(training_batches(cued, WINDOW, CATEGORIES, params).take(8).as_numpy_iterator())

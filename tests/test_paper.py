@@ -75,6 +75,7 @@ def test_its_params_are_ours_but_for_what_the_paper_has_not():
         "cue_dropout",
         "cue_noise_db",
         "confidence_low",
+        "perturbed",
         "hit_weight",
         "cold_start",
         "splice",

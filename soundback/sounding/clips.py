@@ -127,12 +127,15 @@ class Telling:
     @classmethod
     def as_predicted(cls, params: WaveNet, generator: np.random.Generator) -> "Telling":
         """As a spotter and a classifier would tell them: a little wrong; a share of the time, the category alone."""
+        with_curves = bool(generator.random() >= params.cue_dropout)
+        if generator.random() >= params.perturbed:
+            return cls(with_curves=with_curves)
 
         def perturb(loudness_db: np.ndarray, hit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return blur_loudness(loudness_db, params.cue_noise_db, generator), weaken_hits(hit, generator)
 
         confidence = float(generator.uniform(params.confidence_low, 1.0))
-        return cls(confidence, bool(generator.random() >= params.cue_dropout), perturb)
+        return cls(confidence, with_curves, perturb)
 
 
 def blur_loudness(loudness_db: np.ndarray, noise_db: float, generator: np.random.Generator) -> np.ndarray:
