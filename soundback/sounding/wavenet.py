@@ -201,6 +201,7 @@ def start_at_histogram(model: keras.Model, counts: np.ndarray) -> None:
     output.bias.assign(np.log((counts + 1) / (counts.sum() + N_CLASSES)).astype(np.float32))
 
 
+@tf.function
 def bits_per_sample(model: keras.Model, batch: Any, training: bool) -> tf.Tensor:
     """What it takes to write down the true classes with the model's help.
 
@@ -212,15 +213,9 @@ def bits_per_sample(model: keras.Model, batch: Any, training: bool) -> tf.Tensor
     Returns:
       float32 [batch], bits per sample of each window, each frame's times its weight.
     """
-    return _bits(model, batch["previous"], batch["cues"], batch["targets"], batch["weights"], training)
-
-
-@tf.function
-def _bits(
-    model: keras.Model, previous: tf.Tensor, cues: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, training: bool
-) -> tf.Tensor:
-    logits = model([previous, cues], training=training)
-    nats = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+    logits = model([batch["previous"], batch["cues"]], training=training)
+    nats = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["targets"], logits)
+    weights = batch["weights"]
     by_frame = tf.reshape(nats, (weights.shape[0], weights.shape[1], -1))
     return tf.reduce_mean(weights[..., None] * by_frame, axis=(1, 2)) / math.log(2)
 
