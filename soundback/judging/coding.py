@@ -4,6 +4,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from soundback.cues import CueSheet, conditioning
+from soundback.judging import metrics
 from soundback.media import audio
 from soundback.sounding.sampler import Sampler
 
@@ -11,13 +12,12 @@ STRETCH_S = 0.5
 """Scored in the middle of each clip; the whole clip would take longer than rendering it."""
 
 
-def bits_per_sample(
+def real_sound_bits(
     sampler: Sampler, waveform: np.ndarray, sheet: CueSheet, categories: tuple[str, ...], *, with_curves: bool = True
 ) -> float | None:
-    """Mean negative log2 probability of the real mu-law classes, each given all real samples before it.
+    """`metrics.bits_per_sample` of the real mu-law classes, each given all real samples before it.
 
-    8 is knowing nothing, 0 is certainty; None where the clip is too short. It tells how well cues explain this very
-    waveform; it cannot tell whether what is sampled sounds right.
+    8 is knowing nothing; None where the clip is too short.
 
     Args:
       sampler: the trained WaveNet.
@@ -35,5 +35,4 @@ def bits_per_sample(
     projected = sampler.project(conditioning(sheet, categories, with_curves=with_curves))[frames]
     classes = audio.mu_law_encode(waveform)[frames.start * sampler.hop : frames.stop * sampler.hop]
     logits = sampler.logits(classes, projected)[history * sampler.hop :].astype(np.float64)
-    told = log_softmax(logits, axis=1)[np.arange(len(logits)), classes[history * sampler.hop :]]
-    return float(-told.mean() / np.log(2))
+    return metrics.bits_per_sample(log_softmax(logits, axis=1), classes[history * sampler.hop :])

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +49,8 @@ class Bootstrap:
     seed: int
 
     def counts(self, n_videos: int) -> Array:
-        """How often each video is drawn in each resample, float [n_resamples, n_videos]."""
-        generator = np.random.default_rng(self.seed)
-        shares = np.full(n_videos, 1 / n_videos)
-        return generator.multinomial(n_videos, shares, size=self.n_resamples).astype(np.float64)
+        """How often each video is drawn in each resample, float [n_resamples, n_videos]; not to be written to."""
+        return _draw(self.n_resamples, n_videos, self.seed)
 
     def mean(self, values: Sequence[float | None]) -> Interval:
         """Interval of a mean over videos; None values are left out.
@@ -62,7 +61,7 @@ class Bootstrap:
         if not known.size:
             return Interval(None, None, None, 0)
         means = self.counts(known.size) @ known / known.size
-        low, high = _ends(means)
+        low, high = ends(means)
         return Interval(float(known.mean()), low, high, int(known.size))
 
     def paired(self, first: Mapping[str, float | None], second: Mapping[str, float | None]) -> Interval:
@@ -72,6 +71,17 @@ class Bootstrap:
         """
         pairs = [(first[video], second[video]) for video in sorted(first) if video in second]
         return self.mean([a - b for a, b in pairs if a is not None and b is not None])
+
+    def share(self, first: Mapping[str, float | None], second: Mapping[str, float | None]) -> Interval:
+        """Interval of the mean of first over that of second, over the videos that have both; None where that is 0."""
+        pairs = [(first[video], second[video]) for video in sorted(first) if video in second]
+        known = np.array([(a, b) for a, b in pairs if a is not None and b is not None], np.float64).reshape(-1, 2)
+
+        def of_counts(counts: Array) -> Array:
+            sums = counts @ known
+            return np.where(sums[:, 1] > 0, sums[:, 0] / np.where(sums[:, 1] > 0, sums[:, 1], 1), np.nan)
+
+        return self.statistic(len(known), of_counts)
 
     def statistic(self, n_videos: int, of_counts: Callable[[Array], Array], *, least: float = -math.inf) -> Interval:
         """Interval of a statistic of the whole set.
@@ -92,10 +102,20 @@ class Bootstrap:
         resampled = resampled[np.isfinite(resampled)]
         if not resampled.size:
             return Interval(value, None, None, n_videos)
-        low, high = _ends(resampled - resampled.mean() + value)
+        low, high = ends(resampled - resampled.mean() + value)
         return Interval(value, max(low, least), high, n_videos)
 
 
-def _ends(values: Array) -> tuple[float, float]:
+@lru_cache(maxsize=64)
+def _draw(n_resamples: int, n_videos: int, seed: int) -> Array:
+    """The same for every column: drawing takes longer than all that is done with it."""
+    shares = np.full(n_videos, 1 / n_videos)
+    drawn = np.random.default_rng(seed).multinomial(n_videos, shares, size=n_resamples).astype(np.float64)
+    drawn.setflags(write=False)
+    return drawn
+
+
+def ends(values: Array) -> tuple[float, float]:
+    """Where `LEVEL` of the resampled values lie, the same share above as below: float [n_resamples]."""
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -9,14 +9,17 @@ beside each mean says how many remained. No metric here is worth reading without
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import mir_eval
 import numpy as np
 from numpy.typing import NDArray
+from scipy import signal, stats
 from scipy.ndimage import binary_dilation
 
+from soundback.judging.distances import Embeddings, diversities, frechet_distances, kernel_distances
+
 Array = NDArray[np.floating]
-Embeddings = Sequence[Array]
 
 ONSET_WINDOWS_MS = (50, 100, 300)
 MIN_REFERENCE_ONSETS = 3
@@ -27,6 +30,19 @@ SILENCE_DB, SILENCE_MARGIN = -60.0, 5
 
 CONSTANT_DB = 1e-3
 """A curve whose standard deviation is below this is constant."""
+
+MAX_LAG_S = 0.5
+"""What is later or earlier than this is taken for something else."""
+
+ALIGNED_S = 0.1
+MOTION_PROMINENCE = 0.5
+"""How far a peak of motion rises above what is around it, in standard deviations of the whole curve."""
+
+LEAST_PROBABILITY = 1e-6
+"""Below this a judge's certainty is worth nothing; without it, one certain error would outweigh all else."""
+
+SPECTRUM_S, SPECTRUM_FLOOR_DB = 0.02, -80.0
+"""How much sound on each side of a moment is compared, and what is quieter than anybody hears, in dB of one bin."""
 
 
 def validate_onsets(reference_s: Array, estimated_s: Array) -> None:
@@ -54,17 +70,19 @@ def validate_curves(reference_db: Array, estimated_db: Array) -> None:
         raise ValueError("curves must be finite; put a floor under silence")
 
 
-def validate_embeddings(reference: Embeddings, estimated: Embeddings) -> None:
-    """Checks that all arrays are finite [n_windows, n_dimensions] with the same number of dimensions.
+def validate_probabilities(reference: Array, estimated: Array) -> None:
+    """Checks that both are [n_categories], of the same categories, from 0 on, and add up to 1.
 
     Raises:
       ValueError: otherwise, with what was found.
     """
-    shapes = {video.shape[1:] for video in [*reference, *estimated]}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-        raise ValueError(f"embeddings must share one shape [n_windows, n_dimensions], found window shapes {shapes}")
-    if not all(np.isfinite(video).all() for video in [*reference, *estimated]):
-        raise ValueError("embeddings must be finite")
+    if reference.ndim != 1 or reference.shape != estimated.shape:
+        raise ValueError(
+            f"probabilities must share one shape [n_categories], found {reference.shape} and {estimated.shape}"
+        )
+    for name, probabilities in (("reference", reference), ("estimated", estimated)):
+        if not (np.all(probabilities >= 0) and np.isclose(probabilities.sum(), 1, atol=1e-3)):
+            raise ValueError(f"{name} probabilities must be from 0 on and add up to 1, found {probabilities}")
 
 
 def onset_scores(reference_s: Array, estimated_s: Array, window_s: float) -> tuple[float, float, float]:
@@ -96,6 +114,28 @@ def loudness_correlation(reference_db: Array, estimated_db: Array) -> float | No
     if reference_db.size < 2 or min(reference_db.std(), estimated_db.std()) < CONSTANT_DB:
         return None
     return float(np.corrcoef(reference_db.astype(np.float64), estimated_db.astype(np.float64))[0, 1])
+
+
+def loudness_lag_ms(reference_db: Array, estimated_db: Array, frame_rate: float) -> float | None:
+    """How late one loudness curve is after another, in ms, 0 is perfect, negative is early; at most `MAX_LAG_S`.
+
+    The shift at which the two correlate best over the time that they then share, to a fraction of a frame by a parabola
+    through the best one and its neighbours; of equally good ones the smallest. None where either is constant, or
+    shorter than twice the longest lag. It cannot tell that the two have nothing to do with each other: then it is
+    anything (look at `loudness_correlation`); and of what repeats, it finds the nearest repetition.
+
+    Source: Knapp and Carter, The generalized correlation method for estimation of time delay (1976), without weighting.
+    """
+    validate_curves(reference_db, estimated_db)
+    furthest = round(MAX_LAG_S * frame_rate)
+    if reference_db.size < 2 * furthest + 2 or loudness_correlation(reference_db, estimated_db) is None:
+        return None
+    found = {lag: _shifted_correlation(reference_db, estimated_db, lag) for lag in range(-furthest, furthest + 1)}
+    best = max(sorted(found, key=abs), key=lambda lag: found[lag])
+    before, at, after = found.get(best - 1, -np.inf), found[best], found.get(best + 1, -np.inf)
+    bend = before - 2 * at + after
+    shift = (before - after) / (2 * bend) if np.isfinite(bend) and bend < 0 else 0.0
+    return float(best + shift) / frame_rate * 1000
 
 
 def loudness_error_db(reference_db: Array, estimated_db: Array) -> float | None:
@@ -137,12 +177,121 @@ def category_accuracy(reference: Sequence[str], estimated: Sequence[str]) -> flo
     return float(np.mean([a == b for a, b in zip(reference, estimated, strict=True)])) if reference else None
 
 
+def category_divergence(reference: Array, estimated: Array) -> float | None:
+    """Kullback-Leibler divergence of what a judge makes of two sounds, in nats: 0 or more, 0 is perfect.
+
+    Of what it hears in the real sound from what it hears in the estimated one; of a set, the mean over its pairs. None
+    where there are no categories. It tells being unsure from being wrong, which `category_accuracy` cannot; it cannot
+    tell timing, nor anything that the judge does not hear.
+
+    Args:
+      reference: [n_categories], the judge's probabilities of the real sound.
+      estimated: [n_categories], those of the estimated one; at least `LEAST_PROBABILITY` is taken for each.
+
+    Source: MKL of SpecVQGAN (Iashin and Rahtu 2021), there with another classifier.
+    """
+    if not reference.size and not estimated.size:
+        return None
+    validate_probabilities(reference, estimated)
+    told = [np.maximum(probabilities, LEAST_PROBABILITY) for probabilities in (reference, estimated)]
+    return float(stats.entropy(*told))
+
+
+def av_align(motion_s: Array, onsets_s: Array, window_s: float = ALIGNED_S) -> float | None:
+    """Share of the peaks of motion and onsets of sound that are one event, in [0, 1], 1 is perfect; needs no reference.
+
+    Intersection over union: those of both that lie within `window_s` of each other, each in one pair at most, by all
+    there are. None where there are neither, 0 where there are only the ones or the others. Not all that moves sounds,
+    and not all that sounds is seen to move: read it beside that of the real sound, which is no ceiling, since one that
+    sounds at every motion scores higher.
+
+    Source: Yariv et al., Diverse and Aligned Audio-to-Video Generation (2023), there with optical flow, and pairs that
+    may share an event.
+    """
+    validate_onsets(motion_s, onsets_s)
+    if not motion_s.size and not onsets_s.size:
+        return None
+    n_matched = len(mir_eval.util.match_events(motion_s, onsets_s, window_s))
+    return n_matched / (motion_s.size + onsets_s.size - n_matched)
+
+
+def find_motion_peaks(frames: NDArray[np.uint8], frame_rate: float) -> Array:
+    """When a picture changes most, for `av_align`: float64 [n], seconds, in rising order.
+
+    Peaks of the mean difference of one frame to the next. It cannot tell a motion from a cut or a light switched on.
+
+    Args:
+      frames: uint8 [n_frames, height, width].
+      frame_rate: per second.
+    """
+    energy = np.array([np.abs(np.subtract(b, a, dtype=np.int16)).mean() for a, b in pairwise(frames)])
+    if not energy.size or not energy.std():
+        return np.zeros(0)
+    peaks, _ = signal.find_peaks(energy, prominence=MOTION_PROMINENCE * energy.std())
+    # What changed between two frames changed between their middles.
+    return (peaks + 1) / frame_rate
+
+
+def bits_per_sample(log_probabilities: Array, classes: NDArray[np.integer]) -> float | None:
+    """Mean negative log2 probability of what came, in bits: 0 is certainty, log2 of the classes knowing nothing.
+
+    None where there are no samples. It tells how well a sound was foreseen, sample by sample; it cannot tell whether
+    what is drawn from the same probabilities sounds right.
+
+    Args:
+      log_probabilities: natural logarithms, [n_samples, n_classes].
+      classes: [n_samples], in [0, n_classes).
+
+    Source: van den Oord et al., Pixel Recurrent Neural Networks (2016), as bits per dimension.
+    """
+    if log_probabilities.ndim != 2 or log_probabilities.shape[:1] != classes.shape:
+        raise ValueError(
+            f"expected [n_samples, n_classes] and [n_samples], found {log_probabilities.shape} and {classes.shape}"
+        )
+    return float(-log_probabilities[np.arange(len(classes)), classes].mean() / np.log(2)) if classes.size else None
+
+
+def seam_discontinuity_db(waveform: Array, seams_s: Array, sample_rate: int) -> float | None:
+    """How much more the spectrum changes at seams than at any other moment, in dB: about 0 where no seam is heard.
+
+    The change at a moment is the root mean square difference of the spectra, in dB, of what comes just before and just
+    after; from the mean of the seams, the median of all other moments is taken. None where there is no seam or no other
+    moment. Of one sound it cannot tell a seam from an onset that happens to be there, so take many; and it cannot tell
+    a fade that is longer than what it compares.
+
+    Args:
+      waveform: float32 [time].
+      seams_s: float [n], seconds.
+      sample_rate: Hz.
+
+    Source: the log spectral distance of Gray and Markel 1976, as a join cost Vepa, King and Taylor 2002.
+    """
+    n_samples = round(SPECTRUM_S * sample_rate)
+    window = np.hanning(n_samples + 2)[1:-1]
+    seams = np.round(np.asarray(seams_s) * sample_rate).astype(int)
+    others = np.arange(n_samples, len(waveform) - n_samples + 1, n_samples)
+    others = others[np.all(np.abs(others[:, None] - seams) >= 2 * n_samples, axis=1)]
+    seams = seams[(seams >= n_samples) & (seams <= len(waveform) - n_samples)]
+    if not seams.size or not others.size:
+        return None
+
+    def spectra_db(starts: NDArray[np.integer]) -> Array:
+        pieces = np.stack([waveform[start : start + n_samples] for start in starts])
+        amplitude = 2 * np.abs(np.fft.rfft(pieces * window)) / window.sum()
+        return 20 * np.log10(np.maximum(amplitude, 10 ** (SPECTRUM_FLOOR_DB / 20)))
+
+    def changes_db(moments: NDArray[np.integer]) -> Array:
+        return np.sqrt(((spectra_db(moments) - spectra_db(moments - n_samples)) ** 2).mean(axis=1))
+
+    return float(changes_db(seams).mean() - np.median(changes_db(others)))
+
+
 def frechet_distance(reference: Embeddings, estimated: Embeddings) -> float | None:
     """Fréchet distance of two Gaussians fitted to the windows of two sets, 0 or more, 0 is perfect.
 
-    None when a set has fewer than two windows. It grows as the sets shrink, so compare only rows with the same n; it
-    knows this judge's embedding alone, so compare with no published FAD; it cannot tell timing, nor which video is
-    which.
+    None when a set has fewer than `distances.WINDOWS_PER_DIMENSION` windows per dimension. It grows as the sets
+    shrink, so compare only rows with the same n; it knows this judge's embedding alone, so compare with no published
+    FAD; it cannot tell timing, nor which video is which.
 
     Source: Dowson and Landau 1982; as FAD Kilgour et al. 2019.
     """
@@ -155,7 +304,8 @@ def kernel_distance(reference: Embeddings, estimated: Embeddings) -> float | Non
 
     Unbiased: pairs of windows of one video are left out, so it does not depend on how many videos there are. The kernel
     is Gaussian, as wide as the median distance of two reference windows (1 when all are equal). None when a set has
-    fewer than two videos. It knows this judge's embedding alone, and cannot tell timing, nor which video is which.
+    fewer than two videos, or than `distances.WINDOWS_PER_DIMENSION` windows per dimension. It knows this judge's
+    embedding alone, and cannot tell timing, nor which video is which.
 
     Source: Gretton et al. 2012, equation 3; as KAD (times 100 there) Chung et al. 2025.
     """
@@ -163,58 +313,37 @@ def kernel_distance(reference: Embeddings, estimated: Embeddings) -> float | Non
     return float(value) if np.isfinite(value) else None
 
 
-def frechet_distances(reference: Embeddings, estimated: Embeddings, counts: Array) -> Array:
-    """`frechet_distance` for many weightings of the estimated videos at once.
+def diversity(estimated: Embeddings, categories: Sequence[str]) -> float | None:
+    """Mean distance of two videos of one category in an embedding, over categories: 0 or more, 0 is one and the same.
+
+    None where no category has two videos. Better is what is near that of real sound: one sound for all has none, and so
+    has a judge's embedding for all that it finds wholly typical; noise of every kind has more than is right.
 
     Args:
-      reference: one array per video.
-      estimated: one array per video.
-      counts: float [n_resamples, n_estimated], how often each estimated video counts.
+      estimated: one array per video, of which the mean over its windows counts.
+      categories: of each video.
 
-    Returns:
-      float64 [n_resamples], nan where it cannot be told.
+    Source: the pairwise distance of Zhu et al., Toward Multimodal Image-to-Image Translation (2017), there LPIPS.
     """
-    validate_embeddings(reference, estimated)
-    whole = np.concatenate(reference).astype(np.float64)
-    mean, covariance = _moments([whole], np.ones((1, 1)))
-    means, covariances = _moments(estimated, counts)
-    values, vectors = np.linalg.eigh(covariance[0])
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    # The trace of the root of a product, by way of a symmetric matrix with the same eigenvalues.
-    cross = np.sqrt(np.linalg.eigvalsh(root @ covariances @ root).clip(0)).sum(axis=1)
-    traces = np.trace(covariance[0]) + np.trace(covariances, axis1=1, axis2=2)
-    distances = ((means - mean[0]) ** 2).sum(axis=1) + traces - 2 * cross
-    n_windows = counts @ np.array([len(video) for video in estimated])
-    return np.where((n_windows < 2) | (len(whole) < 2), np.nan, distances.clip(0))
-
-
-def kernel_distances(reference: Embeddings, estimated: Embeddings, counts: Array) -> Array:
-    """`kernel_distance` for many weightings of the estimated videos at once; arguments as `frechet_distances`.
-
-    A video drawn twice makes no pair with itself: its two copies would look like perfect agreement.
-    """
-    validate_embeddings(reference, estimated)
-    if len(reference) < 2:
-        return np.full(len(counts), np.nan)
-    width = _median_distance(np.concatenate(reference))
-    within_reference = _block_means(reference, reference, width)
-    weights = np.ones((1, len(reference)))
-    first = _pair_mean(within_reference, weights, np.array([len(video) for video in reference]))[0]
-    n_windows = np.array([len(video) for video in estimated])
-    second = _pair_mean(_block_means(estimated, estimated, width), counts, n_windows)
-    sizes = np.array([len(video) for video in reference])
-    between = _block_means(reference, estimated, width) * sizes[:, None]
-    shares = counts * n_windows
-    across = shares @ (between.sum(axis=0) / sizes.sum()) / shares.sum(axis=1)
-    return first + second - 2 * across
+    if not estimated:
+        return None
+    value = diversities(estimated, categories, np.ones((1, len(estimated))))[0]
+    return float(value) if np.isfinite(value) else None
 
 
 def evaluate(
-    reference_onsets_s: Array, estimated_onsets_s: Array, reference_db: Array, estimated_db: Array
+    reference_onsets_s: Array,
+    estimated_onsets_s: Array,
+    reference_db: Array,
+    estimated_db: Array,
+    *,
+    frame_rate: float,
+    motion_s: Array | None = None,
 ) -> dict[str, float | None]:
-    """All metrics of one clip that need nothing but its onsets and loudness, by the names of the table's columns.
+    """All metrics of one clip that need no judge, by the names of the table's columns.
 
-    The onset metrics are None where there are fewer than three reference onsets.
+    The onset metrics are None where there are fewer than three reference onsets, AV-Align where no motion is given. The
+    lag is absolute, so that early and late do not cancel out in a mean.
     """
     scores: dict[str, float | None] = {}
     enough = reference_onsets_s.size >= MIN_REFERENCE_ONSETS
@@ -224,49 +353,16 @@ def evaluate(
             scores[f"onset_{name}_{window_ms}ms"] = value if enough else None
     scores["loudness_correlation"] = loudness_correlation(reference_db, estimated_db)
     scores["loudness_error_db"] = loudness_error_db(reference_db, estimated_db)
+    lag_ms = loudness_lag_ms(reference_db, estimated_db, frame_rate)
+    scores["loudness_lag_ms"] = None if lag_ms is None else abs(lag_ms)
     scores["noise_floor_db"] = noise_floor_db(reference_db, estimated_db)
+    scores["av_align"] = None if motion_s is None else av_align(motion_s, estimated_onsets_s)
     return scores
 
 
-def _moments(videos: Embeddings, counts: Array) -> tuple[Array, Array]:
-    """Mean [n, d] and covariance [n, d, d] of all windows, for each weighting of the videos."""
-    # Around a common centre, or large means would swallow small variances.
-    centre = np.concatenate(videos).astype(np.float64).mean(axis=0)
-    centred = [video - centre for video in videos]
-    sums = counts @ np.stack([video.sum(axis=0) for video in centred])
-    squares = np.tensordot(counts, np.stack([video.T @ video for video in centred]), axes=1)
-    n_windows = (counts @ np.array([len(video) for video in videos]))[:, None]
-    means = sums / n_windows.clip(1)
-    covariances = (squares - n_windows[:, :, None] * means[:, :, None] * means[:, None, :]) / (
-        n_windows[:, :, None] - 1
-    ).clip(1)
-    return means + centre, covariances
-
-
-def _median_distance(windows: Array) -> float:
-    distances = np.sqrt(_squared_distances(windows, windows)[np.triu_indices(len(windows), 1)])
-    return float(np.median(distances)) or 1.0
-
-
-def _block_means(first: Embeddings, second: Embeddings, width: float) -> Array:
-    """Mean kernel value between each video of one set and each of the other, [n_first, n_second]."""
-    kernel = np.exp(-_squared_distances(np.concatenate(first), np.concatenate(second)) / (2 * width**2))
-    rows = np.cumsum([0, *(len(video) for video in first)])[:-1]
-    columns = np.cumsum([0, *(len(video) for video in second)])[:-1]
-    sums = np.add.reduceat(np.add.reduceat(kernel, rows, axis=0), columns, axis=1)
-    return sums / np.outer([len(video) for video in first], [len(video) for video in second])
-
-
-def _pair_mean(means: Array, counts: Array, n_windows: Array) -> Array:
-    """Mean over all pairs of windows of two different videos, for each weighting of the videos."""
-    shares = counts * n_windows
-    np.fill_diagonal(means, 0.0)
-    total = np.einsum("ri,ij,rj->r", shares, means, shares, optimize=True)
-    pairs = shares.sum(axis=1) ** 2 - (shares**2).sum(axis=1)
-    return np.where(pairs > 0, total / np.where(pairs > 0, pairs, 1), np.nan)
-
-
-def _squared_distances(first: Array, second: Array) -> Array:
-    first, second = first.astype(np.float64), second.astype(np.float64)
-    squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1) - 2 * first @ second.T
-    return squares.clip(0)
+def _shifted_correlation(reference_db: Array, estimated_db: Array, lag: int) -> float:
+    """Of an estimate taken to be `lag` frames late, over what both then have; -1 where that is constant."""
+    n_shared = len(reference_db) - abs(lag)
+    early, late = (reference_db, estimated_db) if lag >= 0 else (estimated_db, reference_db)
+    value = loudness_correlation(early[:n_shared], late[len(late) - n_shared :])
+    return -1.0 if value is None else value
