@@ -10,6 +10,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from soundback.cli import app
+from soundback.judging.scores import SCORES, write_scores
 from tests import synthetic
 
 
@@ -66,6 +67,49 @@ def test_missing_models_are_named_with_the_way_to_get_them(tmp_path, video):
 def test_missing_metrics_are_named_with_the_way_to_get_them(tmp_path):
     result = run("metrics", tmp_path / "evaluation.json")
     assert_refused(result, tmp_path, "evaluation.json", "dvc repro")
+
+
+@pytest.fixture
+def evaluation(tmp_path):
+    """One row of one column, and a claim that failed."""
+    cell = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+    claim = {"claim": "It is right more often", "needed": "at least 0.9", **cell, "holds": False}
+    told = {"n_videos": 9, "rows": {"real": {"category_accuracy": cell}}, "claims": {"right": claim}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(told))
+    return tmp_path / "evaluation.json"
+
+
+def test_figures_inside_their_limits_are_well_and_one_outside_ends_with_an_error_that_names_it(evaluation, tmp_path):
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("rows.real.category_accuracy: [0.4, 0.6]\n")
+    result = run("metrics", evaluation, "--within", limits)
+    assert (result.exit_code, "All 1 figures" in result.output) == (0, True)
+    assert "FAILED        It is right more often" in result.output
+    limits.write_text("rows.real.category_accuracy: [0.6, 0.7]\nclaims.right: [0, 1]\n")
+    result = run("metrics", evaluation, "--within", limits)
+    assert result.exit_code == 1
+    assert "rows.real.category_accuracy: 0.500, expected 0.6 to 0.7" in result.output
+    assert "claims.right" not in result.output
+    result = run("metrics", evaluation, "--within", tmp_path / "absent.yaml")
+    assert_refused(result, tmp_path, "absent.yaml cannot be read")
+
+
+def test_two_experiments_are_compared_over_their_videos(tmp_path):
+    nothing = dict.fromkeys(SCORES.names) | {"label": "Drum", "status": "ok"}
+    for name, better in (("first", 0.25), ("second", 0.0)):
+        rows = [
+            nothing | {"row": row, "name": f"{video}_{clip}", "video_id": f"{video}", "av_align": video / 10 + better}
+            for row in ("local_predicted", "real_shifted")
+            for video in range(4)
+            for clip in range(2)
+        ]
+        write_scores(rows, tmp_path / f"{name}.parquet")
+    result = run("compare", tmp_path / "first.parquet", tmp_path / "second.parquet")
+    assert "av_align" in result.output
+    assert "+0.250 [+0.250 +0.250] n 4" in result.output
+    assert "not measured alike" in result.output  # the control differs too
+    result = run("compare", tmp_path / "first.parquet", tmp_path / "first.parquet", "--row", "paper")
+    assert "there is nothing to compare" in result.output
 
 
 def test_prune_removes_what_no_label_owns_and_nothing_else(tmp_path):
