@@ -10,15 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from soundback.judging import report
+from soundback.judging import pictures, players, report
+from soundback.judging.plain_table import format_table, judge_sentence
 from soundback.judging.probes import MEANINGS
-from soundback.judging.rows import ROWS
+from soundback.judging.rows import ROWS as ALL_ROWS
+from soundback.judging.scores import read_scores
 from soundback.judging.table import COLUMNS
 from soundback.judging.trials import score_sound
 from soundback.judging.watching import COLUMNS as WATCHING
 from soundback.media import ffmpeg
 from tests import heard
 from tests.synthetic import Film
+
+ROWS = tuple(row for row in ALL_ROWS if not row.startswith("paper"))
+"""Without those that the paper's own evaluation adds."""
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +33,13 @@ def trials():
 
 @pytest.fixture(scope="module")
 def results(trials):
-    return heard.make_results(trials)
+    return heard.with_every_outcome(heard.make_results(trials))
 
 
 @pytest.fixture(scope="module")
 def examples(trials, results, tmp_path_factory):
     video = Film(duration_s=4.0).write(tmp_path_factory.mktemp("videos") / "clip.mp4")
-    frames = np.random.default_rng(0).integers(0, 255, (100, 32, 32), dtype=np.uint8)
-    return [
-        report.Example(
-            trials[index], {row: clips[index] for row, clips in results.clips.items()}, frames, video, "slug"
-        )
-        for index in report.choose_examples(trials, results.clips["local_predicted"], 1)
-    ]
+    return heard.make_examples(trials, results, video)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +94,7 @@ def test_the_evaluation_has_the_promised_form(results):
 def test_a_category_is_kept_or_lost_only_where_the_judge_knows_it_in_the_real_sound(trials, real, made, kept):
     trial = trials[0]
     assert trial.label == "Bell"
-    scores = score_sound(trial, *(replace(heard.hear(trial.waveform), category=name) for name in (made, real)))
+    scores = score_sound(trial, "real", *(replace(heard.hear(trial.waveform), category=name) for name in (made, real)))
     assert scores["category_kept"] == kept
     assert scores["category_accuracy"] == (made == "Bell")
 
@@ -114,20 +113,42 @@ def test_cue_sheets_are_scored_before_any_sound_is_made(results):
 
 
 def test_the_plain_table_shows_every_row_and_every_difference(results):
-    text = report.format_table(results.evaluation)
+    text = format_table(results.evaluation)
     lines = text.splitlines()
     for row in ROWS:
-        assert sum(line.startswith(f"{row} ") for line in lines) == 1
+        assert sum(line.startswith(f"{row} ") for line in lines) == 2, "once in each block"
     assert "local_predicted - category_only" in text
     assert next(line for line in lines if line.startswith("silence")).split()[1] == "0.50"
     assert "nan" not in text
-    assert max(map(len, lines)) < 160
+    assert max(map(len, lines)) < 200
 
 
-def test_the_plain_table_takes_an_evaluation_without_pairs_or_columns():
+def test_the_plain_table_says_first_what_the_judge_is_worth(results):
+    cell = {"mean": 0.979, "low": 0.9375, "high": 1.0, "n": 48}
+    evaluation = results.evaluation | {"judge": {"accuracy": cell, "n_training_videos": 190}}
+    first, *_ = format_table(evaluation).splitlines()
+    assert first == (
+        "The judge names 0.98 [0.94 1.00] of the real test sounds rightly (n 48): that is the ceiling of every row."
+    )
+
+
+def test_the_plain_table_says_of_every_claim_in_words_whether_it_holds(results):
+    lines = format_table(results.evaluation).splitlines()
+    claims = [claim["claim"] for claim in results.evaluation["claims"].values()]
+    said = {claim: line.split("  ")[1] for claim in claims for line in lines if claim in line}
+    assert list(said.values()) == ["holds", "FAILED", "not measured"]
+
+
+def test_the_plain_table_takes_an_older_evaluation_and_rows_without_columns():
     cell = {"mean": 0.5, "low": None, "high": None, "n": 1}
-    text = report.format_table({"n_videos": 1, "watching": {"x": None}, "rows": {"paper": {"category_accuracy": cell}}})
-    assert "paper" in text
+    rows = {"paper": {"category_accuracy": cell}, "paper_stitched": {"seam_discontinuity_db": cell}}
+    lines = format_table({"n_videos": 1, "watching": {"x": None}, "rows": rows}).splitlines()
+    assert [line.split() for line in lines if line.startswith("paper")] == [
+        ["paper", "0.50"],
+        ["paper_stitched", "-"],
+        ["paper", "-"],
+        ["paper_stitched", "0.50"],
+    ]
 
 
 class _Page(html.parser.HTMLParser):
@@ -143,7 +164,7 @@ class _Page(html.parser.HTMLParser):
         self.addresses += [given[name] for name in ("src", "href", "poster", "data") if name in given]
         if (tag == "img" and not given.get("alt")) or (tag in ("audio", "video") and not given.get("aria-label")):
             self.unnamed.append(tag)
-        if tag not in ("meta", "img", "line", "circle", "br"):
+        if tag not in ("meta", "img", "line", "circle", "br", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -152,10 +173,11 @@ class _Page(html.parser.HTMLParser):
 
 
 def test_the_page_fetches_nothing_and_shows_every_row(folder, examples):
-    text = (folder / "index.html").read_text(encoding="utf-8")
+    text = (folder / "index.html").read_text(encoding="utf-8").replace("<wbr>", "")
     page = _Page(text)
     assert page.addresses
-    assert all(address.startswith("data:") for address in page.addresses)
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert all(f'id="{address[1:]}"' in text for address in page.addresses if address.startswith("#"))
     assert not re.search(r"https?://|url\(|@import", text)
     assert not page.open
     assert not page.unnamed
@@ -166,6 +188,79 @@ def test_the_page_fetches_nothing_and_shows_every_row(folder, examples):
     for name in (*WATCHING, *MEANINGS):
         assert f'<th scope="row">{name.replace("_", " ")}<' in text
     assert text.count("<video") == 2 * len(examples)
+
+
+def text_of(page):
+    """What is said on a page between two of its tags, without the tags."""
+    return " ".join(re.sub(r"<[^>]*>", " ", page).split())
+
+
+def section(page, name):
+    return page[page.index(f'<section aria-labelledby="{name}">') :].partition("</section>")[0]
+
+
+def test_the_page_says_what_the_judge_is_worth_and_in_words_what_holds(results, folder):
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert judge_sentence(results.evaluation["judge"]) in text_of(section(page, "table"))
+    claims = text_of(section(page, "claims"))
+    assert "1 holds, 1 FAILED, 1 not measured." in claims
+    for claim, told in zip(results.evaluation["claims"].values(), ("holds", "FAILED", "not measured"), strict=True):
+        assert re.search(rf"{claim['claim']} . {told}", claims)
+
+
+def test_the_page_tells_each_category_beside_the_whole(results, folder):
+    page = section((folder / "index.html").read_text(encoding="utf-8").replace("<wbr>", ""), "categories")
+    groups = {text_of(part).split(" real ")[0]: part for part in page.split('<tbody class="label">')[1:]}
+    assert list(groups) == ["All of them", *heard.CATEGORIES]
+    for label in heard.CATEGORIES:
+        assert re.findall(r'<th scope="row">(\w+)', groups[label]) == ["real", "local_predicted", "local_true"]
+        accuracy = results.categories[label]["local_predicted"]["category_accuracy"]
+        assert f"{accuracy['mean']:.2f} {accuracy['low']:.2f} to {accuracy['high']:.2f}, n 3" in text_of(groups[label])
+
+
+def test_a_row_that_lacks_columns_and_a_column_of_one_row_alone_are_shown(results):
+    cell = {"mean": 7.25, "low": 6.0, "high": 8.5, "n": 6}
+    rows = results.evaluation["rows"] | {"paper_stitched": {"seam_discontinuity_db": cell}}
+    told = replace(results, evaluation=results.evaluation | {"rows": rows})
+    page = text_of(section(report._page(told, [], heard.SAMPLE_RATE), "table"))
+    assert "seams dB lower n 6" in page
+    assert page.count("7.25 6.00 to 8.50") == 1
+
+
+def test_what_the_paper_made_can_be_heard_where_there_is_such_a_row(results, trials, examples):
+    odd = heard.make_trial("Bell", 5)
+    odd.sounds.update(trials[0].sounds | {"paper": trials[1].waveform})
+    page = report._page(results, [replace(examples[0], trial=odd)], heard.SAMPLE_RATE)
+    assert page.count("<audio") == 1 + report._page(results, examples[:1], heard.SAMPLE_RATE).count("<audio")
+    assert f'aria-label="Bell, video {odd.video_id}, paper"' in page
+
+
+def test_the_line_of_the_playhead_begins_and_ends_with_the_sound(trials):
+    figure = pictures.draw_trial(trials[0], heard.SAMPLE_RATE)
+    pictures.png(figure)
+    width = figure.get_size_inches()[0] * figure.dpi
+    end_s = len(trials[0].waveform) / heard.SAMPLE_RATE
+    for axes in figure.axes:
+        drawn = [100 * axes.transData.transform((time_s, 0))[0] / width for time_s in (0, end_s)]
+        assert pictures.time_axis(figure) == pytest.approx(drawn, abs=0.01)
+
+
+def test_a_video_that_is_too_large_for_the_page_is_made_smaller_and_else_left_out(tmp_path, monkeypatch):
+    video = Film(duration_s=1.0, size=(960, 720)).write(tmp_path / "clip.mp4")
+    wave = players.encode_sound(heard.knocks([0.5], 300, seconds=1.0), heard.SAMPLE_RATE, "WAV")
+    whole = players.encode_video(video, wave)
+    monkeypatch.setattr(players, "LARGE_VIDEO_BYTES", len(whole) - 1)
+    small = players.encode_video(video, wave)
+    assert small == players.encode_video(video, wave)
+    (tmp_path / "small.mp4").write_bytes(small)
+    facts = ffmpeg.probe(tmp_path / "small.mp4")
+    assert (facts.has_audio, len(small) < len(whole)) == (True, True)
+    monkeypatch.setattr(players, "LARGEST_VIDEO_BYTES", 100)
+    assert players.encode_video(video, wave) is None
+
+
+def test_without_a_lock_the_page_says_that_it_was_built_outside_dvc(results):
+    assert "Built outside DVC" in section(report._page(results, [], heard.SAMPLE_RATE), "provenance")
 
 
 def test_examples_are_silent_and_named_after_label_and_video(folder, examples):
@@ -181,11 +276,11 @@ def test_the_strip_is_a_picture_without_date_or_program(folder):
 
 
 def test_scores_of_every_clip_are_there_to_be_read(folder, trials):
-    with (folder / "clips.csv").open(encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
+    lines = read_scores(folder / "scores.parquet")
     assert len(lines) == len(ROWS) * len(trials)
     silent = next(line for line in lines if line["row"] == "silence")
-    assert (silent["onset_f1_50ms"], silent["loudness_correlation"]) == ("0.0", "")
+    assert (silent["onset_f1_50ms"], silent["loudness_correlation"]) == (0, None)
+    assert {(line["name"], line["video_id"]) for line in lines} == {(each.name, each.video_id) for each in trials}
 
 
 def test_the_same_input_gives_the_same_bytes(results, trials, examples, missed, folder, tmp_path):
@@ -203,12 +298,20 @@ def test_the_same_input_gives_the_same_bytes(results, trials, examples, missed, 
         assert (tmp_path / "plots" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-def test_plots_hold_a_line_for_every_row(results, examples, missed, tmp_path):
+def test_the_table_that_dvc_draws_has_what_the_evaluation_says(results, folder):
+    with (folder / "evaluation.csv").open(encoding="utf-8") as file:
+        lines = {(line["row"], line["column"]): line for line in csv.DictReader(file)}
+    assert tuple(dict.fromkeys(row for row, _ in lines)) == ROWS
+    for row, cells in results.evaluation["rows"].items():
+        for column in ("onset_f1_100ms", "loudness_correlation", "kernel_distance"):
+            told, cell = lines.get((row, column)), cells[column]
+            assert (told is None) == (cell["n"] == 0)
+            if told:
+                assert [float(told[key]) for key in cell] == list(cell.values())
+
+
+def test_plots_hold_a_line_for_every_clip_and_bin(results, examples, missed, tmp_path):
     report.write_plots(results, examples, missed, tmp_path / "plots", heard.SAMPLE_RATE)
-    with (tmp_path / "plots" / "evaluation.csv").open(encoding="utf-8") as file:
-        lines = {line["row"]: line for line in csv.DictReader(file)}
-    assert tuple(lines) == ROWS
-    assert float(lines["real"]["onset_f1_100ms"]) == 1
     with (tmp_path / "plots" / "confusion.csv").open(encoding="utf-8") as file:
         assert [tuple(line.values()) for line in csv.DictReader(file)] == [("Bell", "Bell")] * 3 + [
             ("Drum", "Drum")
@@ -232,4 +335,6 @@ def test_names_from_outside_cannot_break_the_page(results, trials, examples, tmp
     example = report.Example(
         odd, {"local_predicted": {"category_accuracy": 1.0}}, examples[0].frames, examples[0].video, "x"
     )
-    assert "<script>" not in report._page(results, [example], heard.SAMPLE_RATE)
+    page = report._page(results, [example], heard.SAMPLE_RATE)
+    assert page.count("<script>") == 1, "the page's own"
+    assert page.count("&lt;script&gt;") > 5

@@ -48,6 +48,12 @@ def jpeg(picture: Image.Image) -> bytes:
     return written.getvalue()
 
 
+def jpeg_of(written: bytes) -> bytes:
+    """A picture in any other format as JPEG: a third of its size where it is a photograph."""
+    with Image.open(io.BytesIO(written)) as picture:
+        return jpeg(picture.convert("RGB"))
+
+
 def png(figure: Figure, dpi: int = 80) -> bytes:
     """A figure as PNG of 256 colours, half as large as with all of them, without date or program name."""
     drawn, written = io.BytesIO(), io.BytesIO()
@@ -68,7 +74,15 @@ def draw_trial(trial: Trial, sample_rate: int) -> Figure:
         draw_spectrogram(axes, trial.sounds[row], sample_rate, loudest)
         axes.set_title(SHOWN[row], loc="left", fontsize=10)
     _draw_cues(panels[-1], trial)
+    # Its lines would leave a margin on both sides, and the spectrograms would shrink with it.
+    panels[-1].set_xlim(0, len(trial.waveform) / sample_rate)
     return figure
+
+
+def time_axis(figure: Figure) -> tuple[float, float]:
+    """Where the time axis of a figure that has been drawn begins and ends, in per cent of its width."""
+    across = figure.axes[0].get_position()
+    return round(100 * across.x0, 2), round(100 * across.x1, 2)
 
 
 def draw_grid(trials: Sequence[Trial], sample_rate: int) -> Figure:
@@ -141,4 +155,5 @@ def _draw_cues(axes: Any, trial: Trial) -> None:
     axes.vlines(trial.onsets_s, high, high + 0.15 * (high - low), color=REAL, label="true onsets")
     axes.vlines(times_s[hits], low, low + predicted.hit[hits] * 0.2 * (high - low), color=GENERATED, label="hits seen")
     axes.set(ylim=(low, high + 0.15 * (high - low)), ylabel="dBFS", xlabel="seconds")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+    # Beside the panel it would make all of them narrower.
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=4, fontsize=8, frameon=False)
