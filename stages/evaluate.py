@@ -1,44 +1,14 @@
 """Gives held-out videos their sound back and measures it beside its controls."""
 
-import logging
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from soundback import attrition, training
-from soundback import params as settings_of
-from soundback.dataset import audio_clips
-from soundback.judging import report
-from soundback.judging.held_out import Folders, HeldOut, commonest_label, training_sounds
-from soundback.judging.intervals import Bootstrap
-from soundback.judging.judge import Judge
-from soundback.judging.probes import probe
-from soundback.judging.rows import add_controls
-from soundback.judging.sounds import SOUNDED, hear_trials, sound_trials
-from soundback.judging.table import build_table
-from soundback.judging.trials import Ear
-from soundback.judging.watching import judge_watching
-from soundback.params import load_params
-from soundback.progress import show_progress
+from soundback.judging.audition import Audition, Outputs, Sections
+from soundback.judging.held_out import Folders
+from soundback.judging.provenance import read_provenance
 from soundback.soundtrack import Soundtrack
-from stages import stage_process
-
-log = logging.getLogger(__name__)
-
-
-class Sections(NamedTuple):
-    """What the evaluation needs to know of the params."""
-
-    evaluation: settings_of.Evaluation
-    soundtrack: settings_of.Soundtrack
-    source: settings_of.Source
-    audio: settings_of.Audio
-    frames: settings_of.Frames
-    cues: settings_of.Cues
-    labels: Mapping[str, str]
-    dataset: settings_of.Dataset
+from stages import LOCKS, load_params, stage_process
 
 
 def evaluate(
@@ -47,11 +17,15 @@ def evaluate(
     frames: Path,
     duplicates: Path,
     models: Path,
+    classifier_plots: Path,
+    spotter_plots: Path,
+    wavenet_plots: Path,
     metrics: Path,
     plots: Path,
-    out: Path,
+    report: Path,
     *,
     params: Sections,
+    locks: Sequence[Path] = LOCKS,
 ) -> None:
     """Watches, sounds and scores the held-out clips; writes the table, its plots and the report.
 
@@ -61,68 +35,28 @@ def evaluate(
       frames: folder of all labels' shards.
       duplicates: table of the clips to leave out.
       models: folder of classifier, spotter, wavenet and judge.
+      classifier_plots: what its training wrote.
+      spotter_plots: what its training wrote.
+      wavenet_plots: what its training wrote.
       metrics: evaluation.json to write.
-      plots: folder to write, see `report.write_plots`.
-      out: folder of the report to write.
+      plots: folder to write.
+      report: folder to write.
       params: what to compute.
+      locks: DVC's files that say what all this was built from.
     """
-    sample_rate, drawn = params.audio.sample_rate, params.evaluation
-    ear = Ear(sample_rate, sample_rate // params.frames.frame_rate, params.cues)
-    clips = audio_clips(audio, duplicates, params.labels)
-    held_out = HeldOut(Folders(videos, audio, frames), clips, drawn.max_videos_per_label, params.source)
-    known = training_sounds(clips)
-    training_waveforms = [waveform for waveforms in known.values() for waveform in waveforms]
-    soundtrack, judge = Soundtrack.load(models, params=params.soundtrack), Judge.load(models / "judge.keras")
-
-    with show_progress("Watching held-out videos") as progress:
-        trials = held_out.watch(soundtrack, training_waveforms, ear, progress)
-    started = time.monotonic()
-    with show_progress("Sounding them") as progress:
-        bits = sound_trials(trials, soundtrack, seed=drawn.seed, progress=progress)
-    spent_s = time.monotonic() - started
-    length_s = len(SOUNDED) * sum(len(trial.waveform) for trial in trials) / sample_rate
-    # Printed only: a clock time in an output would change it with every run.
-    log.info("Made and coded %.0f s of sound in %.0f s: %.2f times real time.", length_s, spent_s, length_s / spent_s)
-    add_controls(trials, known, ear)
-    with show_progress("Listening to them") as progress:
-        heard = hear_trials(trials, judge, ear, progress)
-
-    bootstrap = Bootstrap(drawn.bootstrap, drawn.seed)
-    with show_progress("Watching altered videos") as progress:
-        probed = probe(
-            trials,
-            held_out.read_frames,
-            params.source if isinstance(params.source, settings_of.DemoSource) else None,
-            soundtrack.watch,
-            stored=params.frames,
-            videos_per_label=drawn.probe_videos_per_label,
-            bootstrap=bootstrap,
-            progress=progress,
-        )
-    watching = judge_watching(trials, soundtrack.categories, commonest_label(clips), bootstrap)
-    missed = [held_out.read_frames(one.trial)[one.frame] for one in watching.missed]
-    embeddings = [judge.embed(waveform) for waveform in training_waveforms]
-    results = build_table(trials, heard, bits, embeddings, bootstrap, watching=watching, probes=probed)
-    chosen = report.choose_examples(trials, results.clips["local_predicted"], drawn.examples_per_label)
-    examples = [
-        report.Example(
-            trials[index],
-            {row: scores[index] for row, scores in results.clips.items() if scores[index]},
-            held_out.read_frames(trials[index]),
-            held_out.video(held_out.clips[index]),
-            held_out.clips[index].path.parent.name,
-        )
-        for index in chosen
-    ]
-    report.write_plots(results, examples, missed, plots, sample_rate)
-    accounts = attrition.draw_up(
-        attrition.Tables(videos, audio, duplicates=duplicates),
-        params.labels,
-        wanted=attrition.count_wanted(params.source, params.dataset),
+    audition = Audition(Folders(videos, audio, frames), duplicates, models / "judge.keras", params=params)
+    soundtrack = Soundtrack.load(models, params=params.soundtrack)
+    trials = audition.watch(soundtrack)
+    coded, probed = audition.sound(trials, soundtrack), audition.probe(trials, soundtrack)
+    results = audition.score(trials, soundtrack.categories, coded, probed)
+    curves = (classifier_plots, spotter_plots, wavenet_plots)
+    audition.write(
+        results,
+        trials,
+        Outputs(metrics, plots, report),
+        curves=curves,
+        provenance=read_provenance((videos, audio, frames, duplicates, models, *curves), locks),
     )
-    report.write_report(results, trials, examples, out, sample_rate, missed=missed, accounts=accounts)
-    training.write_metrics(results.evaluation, metrics)
-    log.info("%s", report.format_table(results.evaluation))
 
 
 if __name__ == "__main__":

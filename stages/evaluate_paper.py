@@ -1,44 +1,29 @@
-"""Gives the held-out videos their sound back as the paper does, and measures it as `evaluate` measures ours."""
+"""Gives the held-out videos their sound back as the paper does and as we do, and measures both alike."""
 
-import logging
-import os
+import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-from soundback import params as settings_of
-from soundback import training
-from soundback.dataset import audio_clips
-from soundback.judging.coding import bits_per_sample
-from soundback.judging.held_out import Folders, HeldOut, commonest_label, training_sounds
-from soundback.judging.intervals import Bootstrap
-from soundback.judging.judge import Judge
-from soundback.judging.table import describe_row, score_row
-from soundback.judging.trials import Ear, Trial, category_sheet, embeddings_by_video, hear, mean_by_video
-from soundback.judging.watching import describe, judge_watching
-from soundback.paper import PaperSystem
+import numpy as np
+
+from soundback.judging.audition import Audition, Outputs, Sections, log_speed
+from soundback.judging.coding import real_sound_bits
+from soundback.judging.held_out import Folders, HeldOut
+from soundback.judging.provenance import read_provenance
+from soundback.judging.sounds import Coded
+from soundback.judging.together import in_parallel
+from soundback.judging.trials import Trial, category_sheet
+from soundback.judging.watching import describe
+from soundback.paper import PaperSystem, cut_stretches
 from soundback.progress import Progress, no_progress, show_progress
-from soundback.settings import load_settings
-from stages import load_params, stage_process
-
-log = logging.getLogger(__name__)
+from soundback.soundtrack import Soundtrack
+from stages import LOCKS, load_params, stage_process
 
 WHOLE, STITCHED = "paper", "paper_stitched"
 """The rows of the table."""
-
-
-class Sections(NamedTuple):
-    """What the evaluation needs to know of the params."""
-
-    evaluation: settings_of.Evaluation
-    soundtrack: settings_of.Soundtrack
-    source: settings_of.Source
-    audio: settings_of.Audio
-    frames: settings_of.Frames
-    cues: settings_of.Cues
-    labels: Mapping[str, str]
 
 
 def evaluate_paper(
@@ -46,88 +31,99 @@ def evaluate_paper(
     audio: Path,
     frames: Path,
     duplicates: Path,
-    judge: Path,
     models: Path,
+    judge: Path,
+    paper_models: Path,
+    wavenet_plots: Path,
+    paper_plots: Path,
     metrics: Path,
+    plots: Path,
+    report: Path,
     *,
     params: Sections,
+    locks: Sequence[Path] = LOCKS,
 ) -> None:
-    """Watches, sounds and scores the clips that `evaluate` does; writes rows that stand beside its own.
+    """Watches, sounds and scores the held-out clips; writes what `evaluate` does, with the paper's rows beside ours.
 
     Args:
       videos: folder of all labels' clips.
       audio: folder of all labels' wavs.
       frames: folder of all labels' shards.
       duplicates: table of the clips to leave out.
-      judge: .keras file of the listener that judges ours too.
-      models: folder of the paper's classifier and WaveNet.
-      metrics: paper.json to write, in the form of evaluation.json.
+      models: folder of our classifier, spotter and wavenet.
+      judge: .keras file of the listener that judges both.
+      paper_models: folder of the paper's classifier and WaveNet.
+      wavenet_plots: what the training of our WaveNet wrote.
+      paper_plots: what the training of the paper's wrote.
+      metrics: paper.json to write.
+      plots: folder to write.
+      report: folder to write.
       params: what to compute.
+      locks: DVC's files that say what all this was built from.
     """
-    sample_rate, drawn = params.audio.sample_rate, params.evaluation
-    ear = Ear(sample_rate, sample_rate // params.frames.frame_rate, params.cues)
-    clips = audio_clips(audio, duplicates, params.labels)
-    held_out = HeldOut(Folders(videos, audio, frames), clips, drawn.max_videos_per_label, params.source)
-    training_waveforms = [waveform for waveforms in training_sounds(clips).values() for waveform in waveforms]
-    system, listener = PaperSystem.load(models, params=params.soundtrack), Judge.load(judge)
-
-    with show_progress("Watching held-out videos") as progress:
-        trials = held_out.watch(system, training_waveforms, ear, progress)
+    audition = Audition(Folders(videos, audio, frames), duplicates, judge, params=params)
+    soundtrack = Soundtrack.load(models, params=params.soundtrack)
+    system = PaperSystem.load(paper_models, params=params.soundtrack)
+    trials, theirs = audition.watch(soundtrack), audition.watch(system)
+    coded = audition.sound(trials, soundtrack)
     with show_progress("Sounding them as the paper does") as progress:
-        bits = sound_trials(trials, held_out, system, seed=drawn.seed, progress=progress)
-
-    bootstrap = Bootstrap(drawn.bootstrap, drawn.seed)
-    watching = judge_watching(trials, system.categories, commonest_label(clips), bootstrap)
-    embeddings = [listener.embed(waveform) for waveform in training_waveforms]
-    real = {index: hear(trial.waveform, ear, listener) for index, trial in enumerate(trials)}
-    rows = {}
-    for row in (WHOLE, STITCHED):
-        heard = {index: hear(trial.sounds[row], ear, listener) for index, trial in enumerate(trials)}
-        means = mean_by_video(trials, score_row(trials, real, heard, bits.get(row)))
-        rows[row] = describe_row(means, embeddings_by_video(trials, heard), embeddings, bootstrap)
-    evaluation = {"n_videos": len({trial.video_id for trial in trials}), **describe(watching), "rows": rows}
-    training.write_metrics(evaluation, metrics)
-    accuracy = [rows[row]["category_accuracy"]["mean"] for row in (WHOLE, STITCHED)]
-    log.info(
-        "The paper's system on %d held-out videos: right in category in %.2f, stitched in %.2f.",
-        evaluation["n_videos"],
-        *accuracy,
+        coded |= sound_as_the_paper(theirs, audition.held_out, system, seed=params.evaluation.seed, progress=progress)
+    log_speed({row: coded[row] for row in (WHOLE, STITCHED)}, theirs, audition.sample_rate)
+    trials = [
+        dataclasses.replace(ours, sounds=ours.sounds | paper.sounds, seams_s=find_seams(paper, system))
+        for ours, paper in zip(trials, theirs, strict=True)
+    ]
+    results = audition.score(trials, soundtrack.categories, coded, audition.probe(trials, soundtrack))
+    watching = describe(audition.judge_watching(theirs, system.categories))
+    results.evaluation.update({f"paper_{name}": told for name, told in watching.items()})
+    curves, provenance = (
+        (wavenet_plots, paper_plots),
+        read_provenance((videos, audio, frames, duplicates, models, judge, paper_models), locks),
     )
+    audition.write(results, trials, Outputs(metrics, plots, report), curves=curves, provenance=provenance)
 
 
-def sound_trials(
+def sound_as_the_paper(
     trials: Sequence[Trial], held_out: HeldOut, system: PaperSystem, *, seed: int, progress: Progress = no_progress
-) -> dict[str, list[float | None]]:
+) -> dict[str, Coded]:
     """Adds to every trial what the paper's system makes of it, whole and stitched.
 
     Args:
-      trials: all of them.
+      trials: all of them, watched by that system.
       held_out: has their frames.
       system: what is judged.
       seed: the rows of one trial share it, and share it with ours.
-      progress: called after every trial.
+      progress: called after every sound.
 
     Returns:
-      Bits per sample of each trial's real sound, told the category of the first frame. The stitched tracks have none:
-      each begins without a past, and a real sound does not.
+      Of each row; bits of the whole track under the category of the first frame. The stitched tracks have none: each
+      begins without a past, and a real sound does not.
     """
+    sound = {WHOLE: system.sound, STITCHED: system.sound_stitched}
+    coded = {row: Coded.empty(len(trials)) for row in sound}
 
-    def work(index: int) -> float | None:
+    def work(row: str, index: int) -> None:
         trial = trials[index]
         frames, n_frames = held_out.read_frames(trial), trial.true_sheet.n_frames
-        trial.sounds[WHOLE] = system.sound(frames, n_frames=n_frames, seed=seed + index)
-        trial.sounds[STITCHED] = system.sound_stitched(frames, n_frames=n_frames, seed=seed + index)
-        (seen,) = trial.first_sheet.segments
-        told = category_sheet(seen.category, 1.0, n_frames, system.frame_rate)
-        return bits_per_sample(system.sampler, trial.waveform, told, system.categories, with_curves=False)
+        started = time.perf_counter()
+        trial.sounds[row] = sound[row](frames, n_frames=n_frames, seed=seed + index)
+        coded[row].spent_s[index] = time.perf_counter() - started
+        if row == WHOLE:
+            (seen,) = trial.first_sheet.segments
+            told = category_sheet(seen.category, 1.0, n_frames, system.frame_rate)
+            coded[row].bits[index] = real_sound_bits(
+                system.sampler, trial.waveform, told, system.categories, with_curves=False
+            )
 
-    bits = []
-    # Threads are enough: what takes long releases the GIL.
-    with ThreadPoolExecutor(load_settings().workers or os.cpu_count()) as executor:
-        for each in executor.map(work, range(len(trials))):
-            bits.append(each)
-            progress(len(bits), len(trials))
-    return {WHOLE: bits}
+    jobs = [partial(work, row, index) for index in range(len(trials)) for row in sound]
+    in_parallel(jobs, lambda done: progress(done, len(jobs)))
+    return coded
+
+
+def find_seams(trial: Trial, system: PaperSystem) -> np.ndarray:
+    """Where the stitched track has its seams, float64 [n], seconds."""
+    stretches = cut_stretches(trial.true_sheet.n_frames, system.frame_rate)
+    return np.array([first for first, _ in stretches[1:]], np.float64) / system.frame_rate
 
 
 if __name__ == "__main__":
@@ -141,5 +137,6 @@ if __name__ == "__main__":
             params.frames,
             params.cues,
             params.labels,
+            params.dataset,
         )
         evaluate_paper(*map(Path, sys.argv[1:]), params=sections)

@@ -13,17 +13,22 @@ import yaml
 import stages
 from soundback import schemas
 from soundback.errors import ModelError, ParamsError
+from soundback.judging.audition import Sections
 from soundback.judging.judge import Judge
+from soundback.judging.rows import ROWS
 from soundback.judging.trials import hear
 from soundback.media.audio import read_wav
 from soundback.media.shards import read_clip
 from soundback.model_files import load_model, save_model
 from soundback.paper import PaperSystem
 from soundback.params import Params, load_params
-from stages.evaluate_paper import Sections, evaluate_paper
+from stages.evaluate_paper import evaluate_paper
 from stages.train_classifier import train_classifier
 from stages.train_paper_wavenet import train_paper_wavenet
+from stages.train_spotter import train_spotter
+from stages.train_wavenet import train_wavenet
 from tests import heard, watched
+from tests.synthetic import Film
 from tests.test_evaluate import write_judge
 
 PROJECT = Path(__file__).parents[1]
@@ -36,10 +41,18 @@ TINY = {
     "classifier": {
         "picture_size": 32, "channels": [4, 8], "steps": 4, "batch_size": 8,
     },
+    "spotter": {
+        "picture_size": 32, "channels": [4, 8], "hidden": 8, "crop_frames": 25, "steps": 4, "batch_size": 2,
+    },
     "frames": {"size": watched.SIZE, "encoding": "png", "row_group_frames": 64},
     "evaluation": {"bootstrap": 50, "max_videos_per_label": 2},
 }  # fmt: skip
 PAPERS = "paper.yaml"
+INPUTS = (
+    "videos", "audio", "frames", "duplicates.parquet", "models", "models/judge.keras", "paper/models", "plots/wavenet",
+    "paper/plots/wavenet",
+)  # fmt: skip
+"""Of evaluate_paper, in data/."""
 
 
 def write_params(path, source, **changes):
@@ -65,6 +78,7 @@ def root(tmp_path_factory):
     write_params(root / "params.yaml", PROJECT / "params.yaml")
     write_params(root / PAPERS, PROJECT / "paper" / "params.yaml")
     watched.write_dataset(root / "data", n_train=3, n_validation=1, n_test=3)
+    film = Film(duration_s=3.0).write(root / "film.mp4").read_bytes()
     for slug, label in watched.LABELS.items():
         rows = [
             {"video_id": f"{slug}{number:03d}", "clip_index": 0, "label": label, "split": "test", "status": "ok"}
@@ -72,19 +86,30 @@ def root(tmp_path_factory):
             for number in range(4, 7)
         ]
         (root / "data" / "videos" / slug).mkdir(parents=True)
+        for row in rows:
+            (root / "data" / "videos" / slug / row["path"]).write_bytes(film)
         schemas.write_table(rows, schemas.DOWNLOADS, root / "data" / "videos" / slug / "downloads.parquet")
     (root / "data" / "models").mkdir()
     write_judge(root / "data", root / "data" / "models" / "judge.keras")
-    paper, params = root / "data" / "paper", load_params(root / PAPERS)
-    train_classifier(
-        root / "data" / "frames",
-        root / "data" / "duplicates.parquet",
-        *(paper / "models" / "classifier.keras", paper / "metrics" / "classifier.json", paper / "plots" / "classifier"),
-        params=params.classifier,
-        stored=params.frames,
-        labels=params.labels,
-    )
+    train_classifiers_and_ours(root)
     return root
+
+
+def train_classifiers_and_ours(root):
+    """The classifiers of both, and our spotter and WaveNet, in a few steps each."""
+    data, ours, papers = root / "data", load_params(root / "params.yaml"), load_params(root / PAPERS)
+    shards, sounds, duplicates = data / "frames", data / "audio", data / "duplicates.parquet"
+    for folder, params in ((data, ours), (data / "paper", papers)):
+        made = outputs(folder, "classifier")
+        told = {"params": params.classifier, "stored": params.frames, "labels": params.labels}
+        train_classifier(shards, duplicates, *made, **told)
+    told = {"stored": ours.frames, "sound": ours.audio, "cues": ours.cues, "labels": ours.labels}
+    train_spotter(shards, sounds, duplicates, *outputs(data, "spotter"), params=ours.spotter, **told)
+    train_wavenet(sounds, duplicates, *outputs(data, "wavenet"), params=ours.wavenet, **told)
+
+
+def outputs(folder, model):
+    return folder / "models" / f"{model}.keras", folder / "metrics" / f"{model}.json", folder / "plots" / model
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +126,11 @@ def trained(root):
 @pytest.fixture(scope="module")
 def evaluation(trained):
     root, _ = trained
-    data = Path("data")
     ours = root / "data" / "metrics" / "evaluation.json"
-    ours.parent.mkdir()
     ours.write_text("{}\n")
-    run(
-        root, "evaluate_paper", data / "videos", data / "audio", data / "frames", data / "duplicates.parquet",
-        data / "models" / "judge.keras", data / "paper" / "models", data / "metrics" / "paper.json",
-    )  # fmt: skip
+    inputs, paper = [Path("data") / path for path in INPUTS], Path("data/paper")
+    made = [Path("data/metrics/paper.json"), paper / "plots" / "evaluation", paper / "report"]
+    run(root, "evaluate_paper", *inputs, *made)
     assert ours.read_text() == "{}\n"
     return json.loads((root / "data" / "metrics" / "paper.json").read_text())
 
@@ -124,24 +146,38 @@ def test_its_wavenet_is_written_with_the_metrics_of_ours(trained):
     assert metrics["linear_prediction_bits"] < metrics["histogram_bits"]
     assert f"{metrics['bits_per_sample']:.3f} bits per sample" in printed
     assert (root / "data" / "paper" / "plots" / "wavenet" / "plots" / "metrics" / "validation.tsv").is_file()
-    # Nothing of it is where a training of ours would look for its own.
-    assert not (root / "data" / ".checkpoints").exists()
-    assert not (root / "data" / "tensorboard").exists()
+    # Nothing of it is where a training of ours looks for its own.
+    assert len(list((root / "data" / "tensorboard").iterdir())) == 3
 
 
-def test_its_rows_have_the_form_of_ours(evaluation):
+def test_its_rows_stand_beside_ours_in_the_same_form(evaluation):
     ours = heard.make_results(heard.make_trials()).evaluation
-    assert set(evaluation) == {"n_videos", "watching", "watching_intervals", "rows"} < set(ours)
-    assert list(evaluation["rows"]) == ["paper", "paper_stitched"]
+    assert set(evaluation) == {*ours, "paper_watching", "paper_watching_intervals"}
+    assert tuple(evaluation["rows"]) == ROWS
     for cells in evaluation["rows"].values():
         assert list(cells) == list(ours["rows"]["local_predicted"])
         assert {tuple(cell) for cell in cells.values()} == {("mean", "low", "high", "n")}
-    assert list(evaluation["watching"]) == list(ours["watching"])
+    assert list(evaluation["paper_watching"]) == list(ours["watching"])
+    assert evaluation["paper_watching"]["loudness_correlation"] is None  # it sees none
 
 
 def test_they_are_of_the_same_held_out_videos(evaluation):
     assert evaluation["n_videos"] == 4
     assert {cells["loudness_error_db"]["n"] for cells in evaluation["rows"].values()} == {4}
+
+
+def test_differences_to_ours_are_measured_and_so_are_the_claims(evaluation):
+    paired = evaluation["paired"]["local_predicted_minus_paper"]["category_accuracy"]
+    rows = evaluation["rows"]
+    apart = rows["local_predicted"]["category_accuracy"]["mean"] - rows["paper"]["category_accuracy"]["mean"]
+    assert paired["mean"] == pytest.approx(apart)
+    assert evaluation["claims"]["category_over_paper"]["mean"] == pytest.approx(apart)
+
+
+def test_seams_are_told_of_every_sound_where_the_stitched_one_has_them(evaluation):
+    told = {row: cells["seam_discontinuity_db"] for row, cells in evaluation["rows"].items()}
+    assert {cell["n"] for cell in told.values()} == {4}
+    assert told["silence"]["mean"] == 0
 
 
 def test_bits_are_told_of_the_whole_track_alone(evaluation):
@@ -150,6 +186,13 @@ def test_bits_are_told_of_the_whole_track_alone(evaluation):
     assert 1 < rows["paper"]["bits_per_sample"]["mean"] < 8
     assert rows["paper"]["bits_per_sample"]["n"] == 4
     assert rows["paper_stitched"]["bits_per_sample"] == {"mean": None, "low": None, "high": None, "n": 0}
+
+
+def test_the_report_shows_both(trained, evaluation):
+    root, _ = trained
+    page = (root / "data" / "paper" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "paper_stitched" in page
+    assert "local_predicted" in page
 
 
 def test_a_row_is_the_score_of_what_the_system_sounds(trained, evaluation):
@@ -176,9 +219,12 @@ def test_a_second_evaluation_writes_the_same_bytes(trained, evaluation, tmp_path
     root, _ = trained
     params, data = load_params(root / PAPERS), root / "data"
     told = Sections(**{name: getattr(params, name) for name in Sections._fields})
-    inputs = [data / name for name in ("videos", "audio", "frames", "duplicates.parquet", "models/judge.keras")]
-    evaluate_paper(*inputs, data / "paper" / "models", tmp_path / "paper.json", params=told)
-    assert (tmp_path / "paper.json").read_bytes() == (data / "metrics" / "paper.json").read_bytes()
+    made = tmp_path / "paper.json", tmp_path / "plots", tmp_path / "report"
+    evaluate_paper(*(data / path for path in INPUTS), *made, params=told, locks=[])
+    assert made[0].read_bytes() == (data / "metrics" / "paper.json").read_bytes()
+    for path in (data / "paper" / "report").rglob("*"):
+        if path.is_file():
+            assert (made[2] / path.relative_to(data / "paper" / "report")).read_bytes() == path.read_bytes(), path.name
 
 
 def train_again(root, out, classifier):
@@ -244,10 +290,41 @@ def test_another_file_may_differ_in_the_networks_alone(command, tmp_path):
     assert set(stages.NETWORKS) < set(Params.model_fields)
 
 
+def test_settings_of_a_command_differ_from_the_file_that_it_names(command):
+    command("--set", "wavenet.seed=7", "--set", "evaluation.max_videos_per_label=100", "data/in")
+    changed = stages.load_params()
+    assert sys.argv == ["stage", "data/in"]
+    plain = load_params(Path("params.yaml"))
+    assert (changed.wavenet.seed, changed.evaluation.max_videos_per_label) == (7, 100)
+    assert changed.wavenet == plain.wavenet.model_copy(update={"seed": 7})
+    assert changed.classifier == plain.classifier
+    command("--params", PAPERS, "--set", "classifier.channels=[2, 2]", "data/in")
+    assert stages.load_params().classifier.channels == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("wavenet.sed=7", "wavenet.sed: there is no such setting; did you mean seed"),
+        ("wavenet.seed", "sets nothing: expected SECTION.NAME=VALUE"),
+        ("wavnet.seed=7", "sets nothing: expected SECTION.NAME=VALUE"),
+        ("wavenet.seed=-1", "wavenet.seed: Input should be greater than or equal to 0"),
+        ("wavenet.seed=[", "the value is not YAML"),
+    ],
+)
+def test_a_wrong_setting_of_a_command_stops_it(command, change, said):
+    command("--set", change)
+    with pytest.raises(ParamsError, match=said):
+        stages.load_params()
+
+
 def test_a_file_that_is_missing_or_not_named_is_said(command):
     command("--params", "absent.yaml")
     with pytest.raises(ParamsError, match=r"absent\.yaml cannot be read"):
         stages.load_params()
     command("--params")
     with pytest.raises(ParamsError, match="--params names no file"):
+        stages.load_params()
+    command("--set")
+    with pytest.raises(ParamsError, match="--set names no setting"):
         stages.load_params()

@@ -13,6 +13,7 @@ from soundback import schemas
 from soundback.cues import CueSheet, Hearing, Segment
 from soundback.dataset import Clip
 from soundback.errors import DataContractError
+from soundback.judging.metrics import find_motion_peaks
 from soundback.judging.trials import Ear, Trial, category_sheet, fit_length
 from soundback.media.audio import read_wav
 from soundback.media.shards import RowGroup, list_row_groups, read_row_group
@@ -133,7 +134,8 @@ class HeldOut:
         waveform = read_wav(clip.path)
         n_frames = len(waveform) // ear.hop
         waveform = waveform[: n_frames * ear.hop]
-        watched = models.watch([self.read_frames(clip)])
+        frames = self.read_frames(clip)
+        watched = models.watch([frames])
         predicted = watched.sheet
         segment = Segment(0.0, n_frames / predicted.frame_rate, clip.label, 1.0)
         first = watched.probabilities[0]
@@ -148,6 +150,7 @@ class HeldOut:
             predicted_sheet=fit_length(predicted, n_frames),
             probabilities=watched.probabilities,
             first_sheet=category_sheet(seen, float(first.max()), n_frames, predicted.frame_rate),
+            motion_s=find_motion_peaks(frames, predicted.frame_rate),
         )
 
     def _reference_onsets(self, clip: Clip, waveform: np.ndarray, ear: Ear) -> np.ndarray:

@@ -13,6 +13,8 @@ ROWS = (
     "local_predicted",
     "local_true",
     "category_only",
+    "paper",
+    "paper_stitched",
     "nearest_onset_paste",
     "envelope_noise",
     "silence",

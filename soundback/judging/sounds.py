@@ -1,27 +1,47 @@
 """Makes and hears the sound of every row of the table, several at once."""
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
 
 import numpy as np
 
 from soundback.cues import CueSheet
-from soundback.judging.coding import bits_per_sample
+from soundback.judging.coding import real_sound_bits
 from soundback.judging.held_out import Models
 from soundback.judging.judge import Judge
 from soundback.judging.rows import ROWS
+from soundback.judging.together import in_parallel
 from soundback.judging.trials import Ear, Heard, Trial, hear
 from soundback.progress import Progress, no_progress
-from soundback.settings import load_settings
 
 SOUNDED = ("local_predicted", "local_true", "category_only")
 """The rows that the WaveNet makes."""
 
 
+@dataclass(eq=False)
+class Coded:
+    """What it takes to make a row, and what the real sound costs under its cues.
+
+    Attributes:
+      bits: bits per sample of each trial's real sound; None where that makes no sense.
+      spent_s: seconds that sounding each trial took, beside others that were sounded at once.
+    """
+
+    bits: list[float | None]
+    spent_s: list[float]
+
+    @classmethod
+    def empty(cls, n_trials: int) -> Self:
+        """Before anything is made."""
+        return cls([None] * n_trials, [0.0] * n_trials)
+
+
 def sound_trials(
     trials: Sequence[Trial], models: Models, *, seed: int, progress: Progress = no_progress
-) -> dict[str, list[float | None]]:
+) -> dict[str, Coded]:
     """Adds to every trial the rows that the WaveNet makes.
 
     Args:
@@ -31,21 +51,24 @@ def sound_trials(
       progress: called after every sound.
 
     Returns:
-      Bits per sample of each trial's real sound, under the cues of each of these rows.
+      Of each of these rows.
     """
-    bits: dict[str, list[float | None]] = {row: [None] * len(trials) for row in SOUNDED}
+    coded = {row: Coded.empty(len(trials)) for row in SOUNDED}
 
     def work(row: str, index: int) -> None:
         trial = trials[index]
         sheet, with_curves = cues_of(trial, row)
+        started = time.perf_counter()
         pieces = models.stream(sheet, seed=seed + index, with_curves=with_curves, workers=1)
         trial.sounds[row] = np.concatenate([np.zeros(0, np.float32), *pieces])
-        bits[row][index] = bits_per_sample(
+        coded[row].spent_s[index] = time.perf_counter() - started
+        coded[row].bits[index] = real_sound_bits(
             models.sampler, trial.waveform, sheet, models.categories, with_curves=with_curves
         )
 
-    _in_parallel(work, [(row, index) for index in range(len(trials)) for row in SOUNDED], progress)
-    return bits
+    jobs = [partial(work, row, index) for index in range(len(trials)) for row in SOUNDED]
+    in_parallel(jobs, lambda done: progress(done, len(jobs)))
+    return coded
 
 
 def cues_of(trial: Trial, row: str) -> tuple[CueSheet, bool]:
@@ -66,28 +89,11 @@ def hear_trials(
     Returns:
       {row: {index of the trial: what is heard}}, in the order of the table and of the trials.
     """
-    found: dict[tuple[str, int], Heard] = {}
-
-    def work(row: str, index: int) -> None:
-        found[row, index] = hear(trials[index].sounds[row], ear, judge)
-
-    jobs = [(row, index) for index, trial in enumerate(trials) for row in ROWS if row in trial.sounds]
-    _in_parallel(work, jobs, progress)
+    keys = [(row, index) for index, trial in enumerate(trials) for row in ROWS if row in trial.sounds]
+    jobs = [partial(hear, trials[index].sounds[row], ear, judge) for row, index in keys]
+    found = dict(zip(keys, in_parallel(jobs, lambda done: progress(done, len(jobs))), strict=True))
     return {
         row: {index: found[row, index] for index in range(len(trials)) if (row, index) in found}
         for row in ROWS
         if any(row in trial.sounds for trial in trials)
     }
-
-
-def _in_parallel(work: Callable[[str, int], None], jobs: Sequence[tuple[str, int]], progress: Progress) -> None:
-    """Threads are enough: what takes long releases the GIL."""
-    with ThreadPoolExecutor(load_settings().workers or os.cpu_count()) as executor:
-        futures = [executor.submit(work, row, index) for row, index in jobs]
-        try:
-            for done, future in enumerate(as_completed(futures), 1):
-                future.result()
-                progress(done, len(jobs))
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise

@@ -1,14 +1,16 @@
-"""The evaluation table: every row scored on the same held-out videos, with intervals and paired differences."""
+"""The evaluation table: every row scored on the same held-out videos, with intervals, differences and claims."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from soundback.judging.intervals import Bootstrap, Interval
-from soundback.judging.metrics import ONSET_WINDOWS_MS, frechet_distances, kernel_distances
+from soundback.judging import scores
+from soundback.judging.claims import CLAIMS
+from soundback.judging.distances import diversities, frechet_distances, kernel_distances
+from soundback.judging.intervals import Bootstrap, Cell, Interval
 from soundback.judging.rows import ROWS
 from soundback.judging.trials import (
     Heard,
@@ -20,24 +22,21 @@ from soundback.judging.trials import (
 )
 from soundback.judging.watching import Watching, describe
 
-CLIP_COLUMNS = (
-    "category_accuracy",
-    "category_kept",
-    *(f"onset_{name}_{window_ms}ms" for window_ms in ONSET_WINDOWS_MS for name in ("precision", "recall", "f1")),
-    "loudness_correlation",
-    "loudness_error_db",
-    "noise_floor_db",
-    "bits_per_sample",
-)
-SET_COLUMNS = {"frechet_distance": frechet_distances, "kernel_distance": kernel_distances}
-LEAST = {"frechet_distance": 0.0, "kernel_distance": -math.inf}
-COLUMNS = (*CLIP_COLUMNS[:-1], *SET_COLUMNS, CLIP_COLUMNS[-1])
+CLIP_COLUMNS = (*scores.CLIP_COLUMNS, *scores.MODEL_COLUMNS)
+LEAST = {"frechet_distance": 0.0, "kernel_distance": -math.inf, "diversity": 0.0}
+"""Columns that no clip has alone, and what they cannot be below."""
+
+COLUMNS = (*CLIP_COLUMNS[:-1], *LEAST, CLIP_COLUMNS[-1])
 
 TIMING = ("onset_f1_100ms", "loudness_correlation")
-CLAIMS = (
+PAIRS = (
+    ("local_predicted", "paper", (*TIMING, "category_accuracy", "kernel_distance")),
+    ("local_predicted", "paper_stitched", (*TIMING, "category_accuracy", "seam_discontinuity_db")),
+    ("local_true", "paper", (*TIMING, "category_accuracy")),
     ("local_predicted", "category_only", (*TIMING, "category_accuracy")),
+    ("local_true", "category_only", (*TIMING, "category_accuracy")),
     ("local_predicted", "same_category_swap", TIMING),
-    ("local_predicted", "nearest_onset_paste", TIMING),
+    ("local_predicted", "nearest_onset_paste", (*TIMING, "kernel_distance")),
     ("local_predicted", "local_true", (*TIMING, "category_accuracy")),
 )
 """Which row minus which other, in which columns, is worth a paired interval."""
@@ -49,11 +48,13 @@ class Results:
 
     Attributes:
       evaluation: as written to evaluation.json.
+      categories: the rows of each category, {label: {row: {column: cell}}}, columns that a clip has alone.
       clips: scores of each row and each trial, {row: [scores]}; empty scores where a row lacks the trial.
       watching: of the cue sheets themselves.
     """
 
     evaluation: dict[str, Any]
+    categories: dict[str, dict[str, dict[str, Cell]]]
     clips: dict[str, list[Scores]]
     watching: Watching
 
@@ -79,77 +80,116 @@ def build_table(
       watching: what was found of the cue sheets.
       probes: what was found of videos that were altered on purpose, as it goes to evaluation.json.
     """
-    clips = {row: score_row(trials, heard["real"], heard[row], bits.get(row)) for row in ROWS if row in heard}
-    means = {row: mean_by_video(trials, scores) for row, scores in clips.items()}
-    rows = {
-        row: describe_row(means[row], embeddings_by_video(trials, heard[row]), training_embeddings, bootstrap)
-        for row in clips
-    }
+    clips = {row: score_row(trials, row, heard, bits.get(row)) for row in ROWS if row in heard}
+    table = Table(trials, clips, heard, training_embeddings, bootstrap)
+    rows = {row: {column: table.mean(row, column).cell() for column in COLUMNS} for row in clips}
     evaluation = {
-        "n_videos": len({trial.video_id for trial in trials}),
+        "n_videos": len(table.labels),
+        "judge": {"accuracy": rows["real"]["category_accuracy"], "n_training_videos": len(training_embeddings)},
+        "claims": {
+            name: claim.describe(table.compare(claim.first, claim.second, claim.column, claim.by))
+            for name, claim in CLAIMS.items()
+        },
         **describe(watching),
         "probes": dict(probes),
         "rows": rows,
-        "paired": _paired(means, bootstrap),
+        "paired": {
+            f"{first}_minus_{second}": {column: table.compare(first, second, column).cell() for column in columns}
+            for first, second, columns in PAIRS
+            if first in clips and second in clips
+        },
     }
-    return Results(evaluation, clips, watching)
+    return Results(evaluation, table.by_category(), clips, watching)
 
 
 def score_row(
-    trials: list[Trial], real: Mapping[int, Heard], heard: Mapping[int, Heard], bits: Sequence[float | None] | None
+    trials: list[Trial], row: str, heard: Mapping[str, Mapping[int, Heard]], bits: Sequence[float | None] | None
 ) -> list[Scores]:
     """Scores what was heard of one row.
 
     Args:
       trials: the held-out clips.
-      real: what is heard of the real sound of each, by its index.
-      heard: what is heard of the row's sound, where it has one.
+      row: of the table.
+      heard: as for `build_table`.
       bits: bits per sample of each trial's real sound, under the row's cues; None where that makes no sense.
 
     Returns:
       Of each trial; empty where the row lacks it.
     """
-    scores: list[Scores] = []
+    found: list[Scores] = []
     for index, trial in enumerate(trials):
-        known = score_sound(trial, heard[index], real[index]) if index in heard else {}
-        scores.append(known | {"bits_per_sample": bits[index] if bits else None} if known else {})
-    return scores
+        known = score_sound(trial, row, heard[row][index], heard["real"][index]) if index in heard[row] else {}
+        found.append(known | {"bits_per_sample": bits[index] if bits else None} if known else {})
+    return found
 
 
-def describe_row(
-    means: Mapping[str, Mapping[str, float | None]],
-    embeddings: Sequence[np.ndarray],
-    training_embeddings: Sequence[np.ndarray],
-    bootstrap: Bootstrap,
-) -> dict[str, Any]:
-    """A row as it goes to evaluation.json: every column with its interval.
+class Table:
+    """Means and differences of what was scored, with intervals over videos.
 
-    Args:
-      means: of the row's scores over the clips of each video, see `mean_by_video`.
-      embeddings: the judge's, of the row's sound, one array per video.
-      training_embeddings: of real training sound, one array per video.
-      bootstrap: how the intervals are drawn.
+    Attributes:
+      labels: of each video, {video_id: label}.
     """
-    cells = {column: bootstrap.mean(list(means.get(column, {}).values())) for column in CLIP_COLUMNS}
-    for column, distances in SET_COLUMNS.items():
 
-        def of_counts(counts: np.ndarray, distances: Any = distances) -> np.ndarray:
-            return distances(training_embeddings, embeddings, counts)
+    def __init__(
+        self,
+        trials: list[Trial],
+        clips: Mapping[str, list[Scores]],
+        heard: Mapping[str, Mapping[int, Heard]],
+        training_embeddings: Sequence[np.ndarray],
+        bootstrap: Bootstrap,
+    ) -> None:
+        self.labels = {trial.video_id: trial.label for trial in trials}
+        self._means = {row: mean_by_video(trials, of_row) for row, of_row in clips.items()}
+        self._embeddings = {row: embeddings_by_video(trials, heard[row]) for row in clips}
+        self._training = training_embeddings
+        self._bootstrap = bootstrap
 
-        known = len(embeddings) and len(training_embeddings)
-        cells[column] = (
-            bootstrap.statistic(len(embeddings), of_counts, least=LEAST[column])
-            if known
-            else Interval(None, None, None, 0)
-        )
-    return {column: cells[column].cell() for column in COLUMNS}
+    def mean(self, row: str, column: str) -> Interval:
+        """Of one cell of the table."""
+        if column not in LEAST:
+            return self._bootstrap.mean(list(self._values(row, column).values()))
+        videos = list(self._embeddings[row])
+        of_counts = self._of_set(row, column, videos)
+        return self._bootstrap.statistic(len(videos), of_counts, least=LEAST[column])
 
+    def compare(self, first: str, second: str, column: str, by: str = "difference") -> Interval:
+        """One row minus another, or over it, on the videos that both have; nothing where one of the rows is missing."""
+        if first not in self._means or second not in self._means:
+            return Interval(None, None, None, 0)
+        if column in LEAST:
+            videos = [video for video in self._embeddings[first] if video in self._embeddings[second]]
+            of_first, of_second = (self._of_set(row, column, videos) for row in (first, second))
+            return self._bootstrap.statistic(len(videos), lambda counts: of_first(counts) - of_second(counts))
+        compare = self._bootstrap.share if by == "share" else self._bootstrap.paired
+        return compare(self._values(first, column), self._values(second, column))
 
-def _paired(means: Mapping[str, Mapping[str, Mapping[str, float | None]]], bootstrap: Bootstrap) -> dict[str, Any]:
-    return {
-        f"{first}_minus_{second}": {
-            column: bootstrap.paired(means[first][column], means[second][column]).cell() for column in columns
+    def by_category(self) -> dict[str, dict[str, dict[str, Cell]]]:
+        """The rows of each category alone, in the columns that a clip has alone."""
+        return {
+            label: {
+                row: {
+                    column: self._bootstrap.mean(
+                        [value for video, value in means.get(column, {}).items() if self.labels[video] == label]
+                    ).cell()
+                    for column in CLIP_COLUMNS
+                }
+                for row, means in self._means.items()
+            }
+            for label in sorted(set(self.labels.values()))
         }
-        for first, second, columns in CLAIMS
-        if means.get(first) and means.get(second)
-    }
+
+    def _values(self, row: str, column: str) -> dict[str, float | None]:
+        return self._means[row].get(column, {})
+
+    def _of_set(self, row: str, column: str, videos: Sequence[str]) -> Callable[[np.ndarray], np.ndarray]:
+        """The column of a set of videos, for many weightings of them."""
+        estimated = [self._embeddings[row][video] for video in videos]
+        labels = [self.labels[video] for video in videos]
+
+        def of_counts(counts: np.ndarray) -> np.ndarray:
+            if column == "diversity":
+                return diversities(estimated, labels, counts)
+            distances = {"frechet_distance": frechet_distances, "kernel_distance": kernel_distances}[column]
+            return distances(self._training, estimated, counts)
+
+        return of_counts

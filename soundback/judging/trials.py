@@ -71,6 +71,8 @@ class Trial:
       predicted_sheet: written by the watchers, as many frames long.
       probabilities: float32 [n_frames, n_categories], what the classifier says of each frame alone.
       first_sheet: the category of its first frame alone, from beginning to end.
+      motion_s: float [n], when its picture moves most.
+      seams_s: float [n], where a track that is made of stretches has its seams.
       sounds: what each row of the table sounds like, float32 [time], all as long as `waveform`.
     """
 
@@ -83,6 +85,8 @@ class Trial:
     predicted_sheet: CueSheet
     probabilities: np.ndarray
     first_sheet: CueSheet
+    motion_s: np.ndarray
+    seams_s: np.ndarray = field(default_factory=lambda: np.zeros(0))
     sounds: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -115,12 +119,32 @@ def hear(waveform: np.ndarray, ear: Ear, judge: Judge) -> Heard:
     return Heard(ear.find_onsets(waveform), ear.measure_loudness(waveform), opinion, category)
 
 
-def score_sound(trial: Trial, heard: Heard, real: Heard) -> Scores:
-    """Scores one sound of a trial by the columns of the table that one clip alone can tell."""
-    scores = metrics.evaluate(trial.onsets_s, heard.onsets_s, real.loudness_db, heard.loudness_db)
+def score_sound(trial: Trial, row: str, heard: Heard, real: Heard) -> Scores:
+    """Scores the sound of a row by the columns of the table that one clip alone can tell.
+
+    Args:
+      trial: which has that sound.
+      row: of the table.
+      heard: what is heard of it.
+      real: what is heard of the real sound.
+    """
     right = float(heard.category == trial.label)
-    # What the judge takes wrong even of the real sound says nothing of this one.
-    return {"category_accuracy": right, "category_kept": right if real.category == trial.label else None, **scores}
+    sample_rate = len(trial.waveform) * trial.true_sheet.frame_rate // trial.true_sheet.n_frames
+    return {
+        "category_accuracy": right,
+        # What the judge takes wrong even of the real sound says nothing of this one.
+        "category_kept": right if real.category == trial.label else None,
+        "category_divergence": metrics.category_divergence(real.opinion.probabilities, heard.opinion.probabilities),
+        **metrics.evaluate(
+            trial.onsets_s,
+            heard.onsets_s,
+            real.loudness_db,
+            heard.loudness_db,
+            frame_rate=trial.true_sheet.frame_rate,
+            motion_s=trial.motion_s,
+        ),
+        "seam_discontinuity_db": metrics.seam_discontinuity_db(trial.sounds[row], trial.seams_s, sample_rate),
+    }
 
 
 def category_sheet(category: str, confidence: float, n_frames: int, frame_rate: int) -> CueSheet:
@@ -160,9 +184,9 @@ def mean_by_video(trials: list[Trial], scores: list[Scores]) -> dict[str, dict[s
     }
 
 
-def embeddings_by_video(trials: list[Trial], heard: Mapping[int, Heard]) -> list[np.ndarray]:
-    """The judge's embedding of all windows of each video, float32 [n_windows, n_dimensions] per video."""
+def embeddings_by_video(trials: list[Trial], heard: Mapping[int, Heard]) -> dict[str, np.ndarray]:
+    """The judge's embedding of all windows of each video, {video_id: float32 [n_windows, n_dimensions]}."""
     gathered: dict[str, list[np.ndarray]] = {}
     for index, sound in heard.items():
         gathered.setdefault(trials[index].video_id, []).append(sound.opinion.embedding)
-    return [np.concatenate(windows) for windows in gathered.values()]
+    return {video: np.concatenate(windows) for video, windows in gathered.items()}

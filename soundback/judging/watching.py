@@ -125,7 +125,11 @@ def score_watching(trial: Trial) -> Scores:
     """Scores the predicted cue sheet of one clip against label, loudness and reference onsets."""
     predicted, n_frames = trial.predicted_sheet, trial.true_sheet.n_frames
     scores = metrics.evaluate(
-        trial.onsets_s, hit_times_s(predicted), trial.true_sheet.loudness_db, predicted.loudness_db[:n_frames]
+        trial.onsets_s,
+        hit_times_s(predicted),
+        trial.true_sheet.loudness_db,
+        predicted.loudness_db[:n_frames],
+        frame_rate=predicted.frame_rate,
     )
     return {
         "category_accuracy": float(majority_category(predicted) == trial.label),
