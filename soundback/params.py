@@ -1,5 +1,6 @@
 """params.yaml as frozen, closed models without defaults: what to compute."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -280,8 +281,12 @@ class Params(Section):
         return self.audio.sample_rate // self.frames.frame_rate
 
 
-def load_params(path: Path = Path("params.yaml")) -> Params:
+def load_params(path: Path = Path("params.yaml"), changes: Sequence[str] = ()) -> Params:
     """Reads and checks a params file.
+
+    Args:
+      path: the file.
+      changes: settings that differ from it, as "section.name=value" each, the value as YAML.
 
     Raises:
       ParamsError: naming the file and every setting that is missing, misspelt or out of range.
@@ -294,11 +299,27 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ParamsError(f"{path} is not YAML: {error}") from error
+    for change in changes:
+        _change(values, change)
     try:
         return Params.model_validate(values)
     except ValidationError as error:
         faults = [_describe(fault, values) for fault in error.errors()]
         raise ParamsError("\n".join([f"{path} has {len(faults)} wrong setting(s):", *faults])) from error
+
+
+def _change(values: Any, change: str) -> None:
+    """Sets one value of what was read from a params file; whether there is such a setting, its check says."""
+    where, is_set, value = change.partition("=")
+    *sections, name = where.split(".")
+    for section in sections:
+        values = values.get(section) if isinstance(values, dict) else None
+    if not is_set or not name or not isinstance(values, dict):
+        raise ParamsError(f"{change!r} sets nothing: expected SECTION.NAME=VALUE, e.g. wavenet.seed=1.")
+    try:
+        values[name] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{change!r}: the value is not YAML: {error}") from error
 
 
 def _describe(fault: Any, values: Any) -> str:

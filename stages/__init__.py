@@ -17,8 +17,12 @@ from soundback.lifetime import die_with_parent, is_orphan
 log = logging.getLogger(__name__)
 
 PARAMS = Path("params.yaml")
-OTHER_PARAMS = "--params"
-"""What a command begins with, and then the file, if its stage is to read other params than the rest of the pipeline."""
+LOCKS = (Path("dvc.lock"), Path("paper/dvc.lock"), Path("quality/dvc.lock"))
+"""In which DVC writes what was built from what. A stage that reads them asks for its own inputs, which stand there."""
+
+OTHER_PARAMS, CHANGED = "--params", "--set"
+"""What a command begins with if its stage is to read other params than the rest of the pipeline: first a file, then
+settings that differ from it, as SECTION.NAME=VALUE each. DVC sees both: they are part of the command."""
 
 NETWORKS = ("classifier", "spotter", "wavenet")
 """Sections in which another params file may say what it likes: all else has made, or judges, what lies in data/."""
@@ -51,26 +55,35 @@ def stage_process() -> Iterator[None]:
 
 
 def load_params() -> params.Params:
-    """Reads params.yaml, or the file that the command begins with: `--params FILE`, which is taken off the command.
+    """Reads params.yaml, or what the command begins with, which is taken off it: `--params FILE`, `--set NAME=VALUE`.
 
     Raises:
       ParamsError: naming every setting that is wrong, or the sections in which the file must agree with params.yaml and
         does not.
     """
-    if sys.argv[1:2] != [OTHER_PARAMS]:
-        return params.load_params(PARAMS)
-    if len(sys.argv) < 3:
-        raise ParamsError(f"{OTHER_PARAMS} names no file.")
-    path = Path(sys.argv[2])
-    del sys.argv[1:3]
-    ours, others = params.load_params(PARAMS), params.load_params(path)
-    shared = [name for name in params.Params.model_fields if name not in NETWORKS]
-    if different := [name for name in shared if getattr(ours, name) != getattr(others, name)]:
-        raise ParamsError(
-            f"{path} and {PARAMS} differ in {', '.join(different)}. What lies in data/ was made as {PARAMS} says, and "
-            f"is used here: copy these sections from {PARAMS} to {path}."
-        )
-    return others
+    path = Path(told[0]) if (told := _take(OTHER_PARAMS, at_most=1)) else PARAMS
+    changes = _take(CHANGED)
+    read = params.load_params(path)
+    if path != PARAMS:
+        ours = params.load_params(PARAMS)
+        shared = [name for name in params.Params.model_fields if name not in NETWORKS]
+        if different := [name for name in shared if getattr(ours, name) != getattr(read, name)]:
+            raise ParamsError(
+                f"{path} and {PARAMS} differ in {', '.join(different)}. What lies in data/ was made as {PARAMS} says, "
+                f"and is used here: copy these sections from {PARAMS} to {path}."
+            )
+    return params.load_params(path, changes) if changes else read
+
+
+def _take(option: str, at_most: int | None = None) -> list[str]:
+    """Takes an option off the beginning of the command, as often as it stands there, and gives what was told of it."""
+    told: list[str] = []
+    while sys.argv[1:2] == [option] and len(told) != at_most:
+        if len(sys.argv) < 3:
+            raise ParamsError(f"{option} names {'no file' if option == OTHER_PARAMS else 'no setting'}.")
+        told.append(sys.argv[2])
+        del sys.argv[1:3]
+    return told
 
 
 def each_label(labels: Iterable[str], branch: str, work: Callable[[str], None]) -> None:

@@ -13,10 +13,10 @@ from soundback.cues import Hearing
 from soundback.dataset import audio_clips, frame_shards
 from soundback.logbook import open_logbook
 from soundback.outputs import whole_folder
-from soundback.params import Audio, Cues, Frames, Spotter, load_params
+from soundback.params import Audio, Cues, Frames, Spotter
 from soundback.progress import show_progress
 from soundback.watching import spotter_teaching
-from stages import stage_process
+from stages import load_params, stage_process
 
 log = logging.getLogger(__name__)
 

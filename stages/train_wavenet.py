@@ -10,10 +10,10 @@ from soundback.cues import Hearing
 from soundback.dataset import audio_clips
 from soundback.logbook import open_logbook
 from soundback.outputs import whole_folder
-from soundback.params import Audio, Cues, Frames, WaveNet, load_params
+from soundback.params import Audio, Cues, Frames, WaveNet
 from soundback.progress import show_progress
 from soundback.sounding.teaching import describe, teach
-from stages import stage_process
+from stages import load_params, stage_process
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from soundback.params import Params
-from stages import OTHER_PARAMS
+from stages import CHANGED, OTHER_PARAMS
 
 PROJECT = Path(__file__).parents[1]
 PIPELINES = ("dvc.yaml", "quality/dvc.yaml", "paper/dvc.yaml")
@@ -55,7 +55,7 @@ class Stage:
 
     @property
     def inputs(self) -> list[str]:
-        return [dep for dep in self.deps if dep.startswith("data/") or dep in INPUTS]
+        return [dep for dep in self.deps if dep.startswith(("data/", "${item.")) or dep in INPUTS]
 
     @property
     def source(self) -> Path:
@@ -146,10 +146,11 @@ def test_stage_declares_the_paths_it_is_given(stage: Stage) -> None:
     command = stage.cmd.split()
     assert command[:3] == ["exec", "python", "-m"]
     assert command[3] == f"stages.{stage.module}"
-    if stage.params_file == PARAMS:
+    other_params = command[4] == OTHER_PARAMS
+    assert stage.params_file == (command[5] if other_params else PARAMS)
+    if command[4] not in (OTHER_PARAMS, CHANGED):
         assert stage.module == stage.name
-    else:
-        assert command[4:6] == [OTHER_PARAMS, stage.params_file]
+    while command[4] in (OTHER_PARAMS, CHANGED):
         del command[4:6]
     given = [argument for argument in command[4:] if "/" in argument or argument in INPUTS]
     n_inputs = len(stage.inputs)
@@ -232,8 +233,8 @@ def test_no_pipeline_is_left_out_here() -> None:
 
 
 @each_stage
-def test_what_is_told_another_params_file_reads_it(stage: Stage) -> None:
-    if stage.params_file != PARAMS:
+def test_what_is_told_other_params_reads_them(stage: Stage) -> None:
+    if {OTHER_PARAMS, CHANGED} & set(stage.cmd.split()):
         imported = [node for node in ast.parse(stage.source.read_text()).body if isinstance(node, ast.ImportFrom)]
         assert "load_params" in [name.name for node in imported if node.module == "stages" for name in node.names]
 

@@ -4,12 +4,14 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import escape
 
 from soundback.errors import DataContractError
 from soundback.judging import quality
 from soundback.judging.intervals import Bootstrap
 from soundback.params import load_params
 from stages.report_quality import report_quality
+from tests.test_seeds import write_seed
 
 EVALUATION = load_params().evaluation.model_copy(update={"bootstrap": 200})
 
@@ -32,7 +34,10 @@ def scores(tmp_path) -> dict[str, pd.DataFrame]:
 
 
 def report(root) -> dict:
-    report_quality(root / "spotter", root / "quality.json", root / "report", params=EVALUATION)
+    if not (root / "evaluations").exists():
+        for seed in range(2):
+            write_seed(root / "evaluations", seed)
+    report_quality(root / "evaluations", root / "spotter", root / "quality.json", root / "report", params=EVALUATION)
     return json.loads((root / "quality.json").read_text())["spotter"]
 
 
@@ -90,6 +95,20 @@ def test_the_page_and_the_table_say_the_numbers_and_ask_nothing_of_a_network(tmp
     assert "not defined" in page
     loaded = re.findall(r"""(?:src|href)\s*=\s*["'](.{0,22})|url\(|@import|<script""", page)
     assert loaded == ["data:image/png;base64,"]
+
+
+def test_seeds_and_claims_stand_on_the_page_and_in_the_table(tmp_path, scores):
+    report(tmp_path)
+    found = json.loads((tmp_path / "quality.json").read_text())
+    assert (found["n_seeds"], found["n_videos"]) == (2, 10)
+    page, table = ((tmp_path / "report" / name).read_text() for name in ("index.html", "table.txt"))
+    assert "2 trainings of each system, 10 held-out videos" in page
+    for claim in found["claims"].values():
+        verdict = {True: "holds", False: "FAILED", None: "not measured"}[claim["holds"]]
+        assert re.search(rf"{verdict} +{re.escape(claim['claim'])}", table)
+        assert f"{escape(claim['claim'])}</th><td>{verdict}</td>" in page
+    for row in found["rows"]:
+        assert re.search(rf"^{row} ", table, re.M)
 
 
 def test_the_same_scores_give_the_same_bytes(tmp_path, scores):

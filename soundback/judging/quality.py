@@ -13,6 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from soundback.errors import DataContractError
+from soundback.judging import plain_table
+from soundback.judging.columns import ROW_MEANINGS, columns_of
 from soundback.judging.intervals import Bootstrap
 from soundback.outputs import whole_file, whole_folder
 
@@ -135,29 +137,40 @@ def format_table(compared: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_quality(compared: Mapping[str, Any], metrics: Path, report: Path) -> None:
+def write_quality(seeds: Mapping[str, Any], spotter: Mapping[str, Any], metrics: Path, report: Path) -> None:
     """Writes the numbers as JSON, and a folder with index.html, which asks nothing of any network, and table.txt.
 
     Args:
-      compared: of `compare`.
+      seeds: of `Seeds.describe`.
+      spotter: of `compare`.
       metrics: JSON file to write.
       report: folder to write.
     """
     with whole_folder(report) as partial:
-        (partial / "index.html").write_text(_page(compared), encoding="utf-8")
-        (partial / "table.txt").write_text(format_table(compared), encoding="utf-8")
+        (partial / "index.html").write_text(_page(seeds, spotter), encoding="utf-8")
+        table = "\n\n".join([plain_table.format_table(seeds), "What the spotter sees", format_table(spotter)])
+        (partial / "table.txt").write_text(table, encoding="utf-8")
     with whole_file(metrics) as partial:
-        partial.write_text(json.dumps({"spotter": compared}, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps({**seeds, "spotter": spotter}, indent=2) + "\n", encoding="utf-8")
 
 
-def _page(compared: Mapping[str, Any]) -> str:
+def _page(seeds: Mapping[str, Any], spotter: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"number": _number, "signed": _signed}
+    environment.filters |= {"number": _number, "signed": _signed, "verdict": plain_table.outcome}
     template = environment.from_string(Path(__file__).with_name("quality.html").read_text(encoding="utf-8"))
     figure = io.BytesIO()
-    draw_variants(compared["variants"]).savefig(figure, format="png", dpi=110, metadata={"Software": None})
+    draw_variants(spotter["variants"]).savefig(figure, format="png", dpi=110, metadata={"Software": None})
     picture = f"data:image/png;base64,{base64.b64encode(figure.getvalue()).decode('ascii')}"
-    return template.render(spotter=compared, columns=COLUMNS, meanings=MEANINGS, whole=WHOLE, picture=picture)
+    return template.render(
+        seeds=seeds,
+        seed_columns=columns_of(seeds["rows"]),
+        row_meanings=ROW_MEANINGS,
+        spotter=spotter,
+        columns=COLUMNS,
+        meanings=MEANINGS,
+        whole=WHOLE,
+        picture=picture,
+    )
 
 
 def draw_variants(variants: Mapping[str, Mapping[str, Any]]) -> Figure:
