@@ -166,6 +166,16 @@ def test_validation_is_told_the_same(sounds):
         np.testing.assert_array_equal(np.unique(window["cues"][0], axis=0), [[*WEIGHTS["0", 0], 0, 0, 0, 0]])
 
 
+def nucleus(chances, top_p):
+    """The likeliest classes that together have `top_p`, at least, made to add up to 1; float64 [n, n_classes]."""
+    order = np.argsort(-chances, axis=1, kind="stable")
+    sorted_chances = np.take_along_axis(chances, order, axis=1)
+    before = sorted_chances.cumsum(axis=1) - sorted_chances
+    kept = np.zeros_like(chances)
+    np.put_along_axis(kept, order, np.where(before < top_p, sorted_chances, 0), axis=1)
+    return kept / kept.sum(axis=1, keepdims=True)
+
+
 def test_each_sample_is_where_its_value_of_the_noise_meets_what_keras_says(network, system):
     n_frames, seed = 30, 7
     waveform = system.sound(frames_of(250, 0), n_frames=n_frames, seed=seed)
@@ -178,7 +188,7 @@ def test_each_sample_is_where_its_value_of_the_noise_meets_what_keras_says(netwo
     logits = network((previous[None].astype(np.int32), cues[None])).numpy()[0]
     assert len(logits) == (n_frames - history) * HOP
     assert np.ptp(logits) > 5
-    chances = softmax(logits.astype(np.float64) / SETTINGS.temperature, axis=1).cumsum(axis=1)
+    chances = nucleus(softmax(logits.astype(np.float64) / SETTINGS.temperature, axis=1), SETTINGS.top_p).cumsum(axis=1)
     by_hand = (chances > noise[history * HOP :, None]).argmax(axis=1)
     made = classes[history * HOP :]
     below = np.where(made > 0, chances[np.arange(len(made)), made - 1], 0)
