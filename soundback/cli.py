@@ -156,9 +156,8 @@ def compare(
     """Says in what FIRST differs from SECOND, over the same videos and with intervals: one experiment from another."""
     with _sentences():
         from soundback.judging import scores
-        from soundback.judging.intervals import Bootstrap
 
-        differences = scores.compare(scores.read_scores(first), scores.read_scores(second), Bootstrap(2000, 0))
+        differences = scores.compare(scores.read_scores(first), scores.read_scores(second), scores.BOOTSTRAP)
         typer.echo(scores.format_differences(differences, str(first), str(second), row=row))
 
 
@@ -194,7 +193,7 @@ def evaluate(
 
         find_pairs(generated, reference)  # TensorFlow takes seconds to import: bad input is refused first.
         earlier = tables.read_scores(against) if against is not None else None
-        from soundback.judging.folders import BOOTSTRAP, evaluate_folders
+        from soundback.judging.folders import evaluate_folders
 
         with show_progress("Listening") as progress:
             results = evaluate_folders(
@@ -208,7 +207,7 @@ def evaluate(
             )
         typer.echo(tables.format_evaluation(results.evaluation))
         if against is not None and earlier is not None:
-            differences = tables.compare(results.scores, earlier, BOOTSTRAP)
+            differences = tables.compare(results.scores, earlier, tables.BOOTSTRAP)
             typer.echo("\n" + tables.format_differences(differences, "this", str(against), row="generated"))
         if scores is not None:
             tables.write_scores(results.scores, scores)

@@ -49,13 +49,13 @@ def evaluate(
     trials = audition.watch(soundtrack)
     coded, probed = audition.sound(trials, soundtrack), audition.probe(trials, soundtrack)
     results = audition.score(trials, soundtrack.categories, coded, probed)
-    curves = (classifier_plots, spotter_plots, wavenet_plots)
+    curves = {"classifier": classifier_plots, "spotter": spotter_plots, "wavenet": wavenet_plots}
     audition.write(
         results,
         trials,
         Outputs(metrics, plots, report),
         curves=curves,
-        provenance=read_provenance((videos, audio, frames, duplicates, models, *curves), locks),
+        provenance=read_provenance((videos, audio, frames, duplicates, models, *curves.values()), locks),
     )
 
 

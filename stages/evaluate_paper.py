@@ -76,11 +76,13 @@ def evaluate_paper(
     results = audition.score(trials, soundtrack.categories, coded, audition.probe(trials, soundtrack))
     watching = describe(audition.judge_watching(theirs, system.categories))
     results.evaluation.update({f"paper_{name}": told for name, told in watching.items()})
-    curves, provenance = (
-        (wavenet_plots, paper_plots),
-        read_provenance((videos, audio, frames, duplicates, models, judge, paper_models), locks),
+    audition.write(
+        results,
+        trials,
+        Outputs(metrics, plots, report),
+        curves={"wavenet": wavenet_plots, "the paper's wavenet": paper_plots},
+        provenance=read_provenance((videos, audio, frames, duplicates, models, judge, paper_models), locks),
     )
-    audition.write(results, trials, Outputs(metrics, plots, report), curves=curves, provenance=provenance)
 
 
 def sound_as_the_paper(

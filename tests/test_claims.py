@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from soundback.judging.claims import CLAIMS, Claim
+from soundback.judging.claims import CLAIMS, PAIRS, Claim
 from soundback.judging.intervals import Bootstrap, Interval
 from soundback.judging.rows import ROWS
-from soundback.judging.table import COLUMNS, PAIRS, Table, score_row
+from soundback.judging.table import COLUMNS, Table, score_row
 from soundback.judging.trials import embeddings_by_video
 from tests import heard
 

@@ -45,8 +45,7 @@ def judge_controls(root: Path) -> dict[str, dict[str, float | None]]:
     told = Sections(**{name: getattr(params, name) for name in Sections._fields})
     folders = Folders(data / "videos", data / "audio", data / "frames")
     audition = Audition(folders, data / "duplicates.parquet", data / "models" / "judge.keras", params=told)
-    hearing = audition.hearing()
-    watcher = KnowsAll(audition, hearing, tuple(sorted(params.labels.values())))
+    watcher = KnowsAll(audition, audition.hearing, tuple(sorted(params.labels.values())))
     trials = audition.watch(watcher)
     rows = audition.score(trials, watcher.categories, {}, {}).evaluation["rows"]
     return {row: {column: cell["mean"] for column, cell in cells.items()} for row, cells in rows.items()}

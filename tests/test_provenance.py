@@ -114,7 +114,7 @@ def write_curve(folder, losses, validations):
 
 def test_a_curve_says_where_it_began_was_best_and_ended(tmp_path):
     folder = write_curve(tmp_path / "spotter", [9.0, 5.0, 4.0], [3.0, 1.5, 2.5])
-    (curve,) = read_curves([folder, tmp_path / "classifier"])
+    (curve,) = read_curves({"spotter": folder, "classifier": tmp_path / "classifier"})
     assert curve == Curve("spotter", ((100, 9.0), (200, 5.0), (300, 4.0)), ((100, 3.0), (200, 1.5), (300, 2.5)))
     assert curve.best == (200, 1.5)
     assert curve.words == (
@@ -124,7 +124,7 @@ def test_a_curve_says_where_it_began_was_best_and_ended(tmp_path):
 
 
 def test_a_curve_is_drawn_alike_each_time_and_of_one_point_too(tmp_path):
-    (curve,) = read_curves([write_curve(tmp_path / "x", [2.0], ["nan"])])
+    (curve,) = read_curves({"x": write_curve(tmp_path / "x", [2.0], ["nan"])})
     assert draw_curve(curve) == draw_curve(curve)
     assert draw_curve(curve).startswith(b"\x89PNG")
 
@@ -135,4 +135,4 @@ def test_a_table_that_is_no_curve_is_refused_by_name(tmp_path, text):
     table = folder / "plots" / "metrics" / "loss.tsv"
     table.unlink() if text is None else table.write_text(text)
     with pytest.raises(DataContractError, match=r"loss\.tsv is not a learning curve: .* found "):
-        read_curves([folder])
+        read_curves({"wavenet": folder})

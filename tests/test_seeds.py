@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from soundback.errors import DataContractError
-from soundback.judging.claims import CLAIMS
+from soundback.judging.claims import CLAIMS, PAIRS
 from soundback.judging.intervals import Bootstrap
 from soundback.judging.scores import SCORES, write_scores
 from soundback.judging.seeds import Seeds, read_evaluations
-from soundback.judging.table import CLIP_COLUMNS, COLUMNS, LEAST, PAIRS
+from soundback.judging.table import CLIP_COLUMNS, COLUMNS, LEAST
 
 ROWS = ("real", "local_predicted", "local_true", "category_only", "same_category_swap", "paper", "paper_stitched",
         "nearest_onset_paste")  # fmt: skip

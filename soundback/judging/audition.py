@@ -61,6 +61,7 @@ class Audition:
 
     Attributes:
       held_out: the clips.
+      hearing: how true cues are measured: an onset counts as 1 that is strong among those of the training sounds.
       sample_rate: Hz, of all sounds.
     """
 
@@ -83,6 +84,9 @@ class Audition:
         clips = audio_clips(folders.audio, duplicates, params.labels)
         self.held_out = HeldOut(folders, clips, params.evaluation.max_videos_per_label, params.source)
         self._known = training_sounds(clips)
+        self.hearing = Hearing.of(
+            self._training_sounds(), sample_rate=self.sample_rate, hop=self._ear.hop, cues=params.cues
+        )
         self._commonest = commonest_label(clips)
         self._judge = Judge.load(judge)
         self._bootstrap = Bootstrap(params.evaluation.bootstrap, params.evaluation.seed)
@@ -90,12 +94,7 @@ class Audition:
     def watch(self, models: Watcher) -> list[Trial]:
         """Writes the cue sheets of every clip, the predicted and the true one."""
         with show_progress("Watching held-out videos") as progress:
-            return self.held_out.watch(models, self._training_sounds(), self._ear, progress)
-
-    def hearing(self) -> Hearing:
-        """How true cues are measured: an onset counts as 1 that is strong among those of the training sounds."""
-        cues, hop = self._params.cues, self._ear.hop
-        return Hearing.of(self._training_sounds(), sample_rate=self.sample_rate, hop=hop, cues=cues)
+            return self.held_out.watch(models, self.hearing, self._ear, progress)
 
     def judge_watching(self, trials: list[Trial], categories: Sequence[str]) -> Watching:
         """Scores the cue sheets themselves; `categories` in the order of their probabilities."""
@@ -157,7 +156,7 @@ class Audition:
         trials: list[Trial],
         out: Outputs,
         *,
-        curves: Sequence[Path],
+        curves: Mapping[str, Path],
         provenance: Provenance | None,
     ) -> None:
         """Writes the table, its plots and the report.
@@ -166,7 +165,7 @@ class Audition:
           results: of `score`.
           trials: with all their sounds.
           out: where to.
-          curves: folders that the trainings wrote.
+          curves: folder that each training wrote, {what was trained: folder}.
           provenance: what all this was built from.
         """
         missed = [self.held_out.read_frames(one.trial)[one.frame] for one in results.watching.missed]

@@ -1,4 +1,4 @@
-"""What Soundback claims of itself, and whether an evaluation bears it out."""
+"""What Soundback claims of itself, whether an evaluation bears it out, and which rows are worth comparing."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -67,3 +67,16 @@ CLAIMS = {
         "Kernel distance of pasted training sounds above ours", PASTED, OURS, "kernel_distance", low=0
     ),
 }
+
+TIMING = ("onset_f1_100ms", "loudness_correlation")
+PAIRS = (
+    ("local_predicted", "paper", (*TIMING, "category_accuracy", "kernel_distance")),
+    ("local_predicted", "paper_stitched", (*TIMING, "category_accuracy", "seam_discontinuity_db")),
+    ("local_true", "paper", (*TIMING, "category_accuracy")),
+    ("local_predicted", "category_only", (*TIMING, "category_accuracy")),
+    ("local_true", "category_only", (*TIMING, "category_accuracy")),
+    ("local_predicted", "same_category_swap", TIMING),
+    ("local_predicted", "nearest_onset_paste", (*TIMING, "kernel_distance")),
+    ("local_predicted", "local_true", (*TIMING, "category_accuracy")),
+)
+"""Which row minus which other, in which columns, is worth a paired interval."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,23 +51,23 @@ class Curve:
         return f"{what} from {first:.3g} at step {first_step} to {last:.3g} at step {last_step}"
 
 
-def read_curves(folders: Iterable[Path]) -> list[Curve]:
+def read_curves(folders: Mapping[str, Path]) -> list[Curve]:
     """Reads the curves of several trainings.
 
     Args:
-      folders: of plots, each named after what was trained; one that is not there is passed over, since curves decide
-        nothing and a model may have come without them.
+      folders: of plots, {what was trained: folder}; one that is not there is passed over, since curves decide nothing
+        and a model may have come without them.
 
     Raises:
       DataContractError: when a folder is there and holds no whole curve.
     """
     return [
         Curve(
-            folder.name,
+            name,
             _read_points(folder / TABLES / "loss.tsv", "loss"),
             _read_points(folder / TABLES / "validation.tsv", "validation"),
         )
-        for folder in folders
+        for name, folder in folders.items()
         if folder.exists()
     ]
 

@@ -20,7 +20,7 @@ import numpy as np
 from soundback.errors import MediaError, SoundbackError
 from soundback.judging import metrics, scores
 from soundback.judging.distances import diversities, frechet_distances, kernel_distances
-from soundback.judging.intervals import Bootstrap, Cell, Interval
+from soundback.judging.intervals import Cell, Interval
 from soundback.judging.judge import Judge, Opinion
 from soundback.judging.pairs import Pair, Truth, find_label, find_pairs, is_media, list_files, read_truth
 from soundback.judging.rows import SHIFT_S, shift
@@ -45,7 +45,6 @@ CUES = Cues(loudness_window_s=0.16, loudness_floor_db=-60.0, hit_quantile=0.99, 
 """How loudness is measured; of hits nothing is asked."""
 
 PICTURE_SIZE = 112
-BOOTSTRAP = Bootstrap(n_resamples=2000, seed=0)
 
 MAX_FILES, MAX_WINDOWS = 500, 4000
 """Of a set, to tell its distances from, evenly chosen: memory grows with the square of the windows."""
@@ -364,7 +363,7 @@ def _summarise(
     table = _to_rows(outcomes)
     scored = [outcome for outcome in outcomes if outcome.scores]
     known = [embedding for embedding in training if embedding is not None]
-    rows = scores.describe(table, BOOTSTRAP)
+    rows = scores.describe(table, scores.BOOTSTRAP)
     for row, cells in rows.items():
         cells |= _set_cells(scored, row, known)
     labels = sorted({outcome.label for outcome in scored if outcome.label is not None})
@@ -387,7 +386,8 @@ def _summarise(
         },
         "rows": rows,
         "categories": {
-            label: scores.describe([row for row in table if row["label"] == label], BOOTSTRAP) for label in labels
+            label: scores.describe([row for row in table if row["label"] == label], scores.BOOTSTRAP)
+            for label in labels
         },
         "lost": {status: lost[status] for status in scores.STATUSES if lost[status]},
     }
@@ -408,12 +408,16 @@ def _set_cells(outcomes: Sequence[Outcome], row: str, known: Sequence[np.ndarray
     labels, of_labelled = [str(heard[index].label) for index in labelled], [of_set[index] for index in labelled]
 
     def told(embeddings: Sequence[np.ndarray], of_counts: Callable[[np.ndarray], np.ndarray], least: float) -> Cell:
-        return (BOOTSTRAP.statistic(len(embeddings), of_counts, least=least) if embeddings else NOT_TOLD).cell()
+        return (scores.BOOTSTRAP.statistic(len(embeddings), of_counts, least=least) if embeddings else NOT_TOLD).cell()
 
+    least = scores.SET_COLUMNS
     return {
-        "frechet_distance": told(of_set, lambda counts: frechet_distances(real, of_set, counts), 0.0),
-        "kernel_distance": told(of_set, lambda counts: kernel_distances(real, of_set, counts), -np.inf),
-        "diversity": told(of_labelled, lambda counts: diversities(of_labelled, labels, counts), 0.0),
+        column: told(embeddings, of_counts, least[column])
+        for column, embeddings, of_counts in (
+            ("frechet_distance", of_set, lambda counts: frechet_distances(real, of_set, counts)),
+            ("kernel_distance", of_set, lambda counts: kernel_distances(real, of_set, counts)),
+            ("diversity", of_labelled, lambda counts: diversities(of_labelled, labels, counts)),
+        )
     }
 
 

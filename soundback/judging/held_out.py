@@ -100,18 +100,15 @@ class HeldOut:
             for row in schemas.read_table(folder / "downloads.parquet", schemas.DOWNLOADS).to_pylist()
         }
 
-    def watch(
-        self, models: Watcher, training: Sequence[np.ndarray], ear: Ear, progress: Progress = no_progress
-    ) -> list[Trial]:
+    def watch(self, models: Watcher, hearing: Hearing, ear: Ear, progress: Progress = no_progress) -> list[Trial]:
         """Writes the cue sheets of every clip, the predicted and the true one.
 
         Args:
           models: what is judged.
-          training: real training sound, which says how strong an onset counts as 1.
+          hearing: how true cues are measured.
           ear: how sounds are measured.
           progress: called after every clip.
         """
-        hearing = Hearing.of(training, sample_rate=ear.sample_rate, hop=ear.hop, cues=ear.cues)
         trials = []
         for clip in self.clips:
             trials.append(self._watch(clip, models, ear, hearing))

@@ -5,6 +5,7 @@ n beside each mean says how many remained.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ from soundback.errors import DataContractError
 from soundback.judging.intervals import Bootstrap, Cell, Interval
 from soundback.judging.metrics import ONSET_WINDOWS_MS
 from soundback.outputs import whole_file
+
+BOOTSTRAP = Bootstrap(n_resamples=2000, seed=0)
+"""How intervals are drawn where no params say so."""
 
 ROWS = ("generated", "reference", "reference_shifted", "silence")
 """What is scored of every file: the sound in question, and the controls without which no number says anything."""
@@ -52,6 +56,9 @@ CLIP_COLUMNS = (
 
 MODEL_COLUMNS = ("seam_discontinuity_db", "bits_per_sample")
 """What one sound can tell where its maker is known as well; null of a folder."""
+
+SET_COLUMNS = {"frechet_distance": 0.0, "kernel_distance": -math.inf, "diversity": 0.0}
+"""What no sound has alone but a set of them, and what it cannot be below."""
 
 CATEGORY_COLUMNS = (
     "category_accuracy",

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from soundback.errors import DataContractError
-from soundback.judging.claims import CLAIMS
+from soundback.judging.claims import CLAIMS, PAIRS
 from soundback.judging.intervals import Bootstrap, Interval, ends
-from soundback.judging.scores import read_scores
-from soundback.judging.table import CLIP_COLUMNS, LEAST, PAIRS
+from soundback.judging.scores import CLIP_COLUMNS as SOUND_COLUMNS
+from soundback.judging.scores import MODEL_COLUMNS, SET_COLUMNS, read_scores
+
+CLIP_COLUMNS = (*SOUND_COLUMNS, *MODEL_COLUMNS)
 
 Evaluations = Mapping[str, Mapping[str, Any]]
 """{seed: as written to evaluation.json}."""
@@ -74,7 +76,9 @@ class Seeds:
           {"n_videos", "n_seeds", "judge", "claims", "rows": {ROW: {COLUMN: cell}}, "paired"}, as evaluation.json has
           them, every cell with "seeds", the value of each.
         """
-        rows = {row: {column: self._mean(row, column) for column in (*CLIP_COLUMNS, *LEAST)} for row in self._values}
+        rows = {
+            row: {column: self._mean(row, column) for column in (*CLIP_COLUMNS, *SET_COLUMNS)} for row in self._values
+        }
         return {
             "n_videos": self.n_videos,
             "n_seeds": len(self._evaluations),
@@ -97,7 +101,7 @@ class Seeds:
 
     def _mean(self, row: str, column: str) -> dict[str, Any]:
         cells = [evaluation["rows"][row][column] for evaluation in self._evaluations.values()]
-        found = _widest(cells) if column in LEAST else self._interval(self._values[row][column])
+        found = _widest(cells) if column in SET_COLUMNS else self._interval(self._values[row][column])
         return found.cell() | {"seeds": [cell["mean"] for cell in cells]}
 
     def _told(self, kind: str, first: str, second: str, column: str) -> dict[str, Any]:
@@ -107,7 +111,7 @@ class Seeds:
     def _compare(self, first: str, second: str, column: str, by: str = "difference") -> Interval:
         if first not in self._values or second not in self._values:
             return Interval(None, None, None, 0)
-        if column in LEAST:
+        if column in SET_COLUMNS:
             name = f"{first}_minus_{second}"
             found = [evaluation["paired"].get(name, {}).get(column) for evaluation in self._evaluations.values()]
             if all(found):

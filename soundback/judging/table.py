@@ -1,6 +1,5 @@
 """The evaluation table: every row scored on the same held-out videos, with intervals, differences and claims."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from soundback.judging import scores
-from soundback.judging.claims import CLAIMS
+from soundback.judging.claims import CLAIMS, PAIRS
 from soundback.judging.distances import diversities, frechet_distances, kernel_distances
 from soundback.judging.intervals import Bootstrap, Cell, Interval
 from soundback.judging.rows import ROWS
@@ -22,24 +21,8 @@ from soundback.judging.trials import (
 )
 from soundback.judging.watching import Watching, describe
 
-CLIP_COLUMNS = (*scores.CLIP_COLUMNS, *scores.MODEL_COLUMNS)
-LEAST = {"frechet_distance": 0.0, "kernel_distance": -math.inf, "diversity": 0.0}
-"""Columns that no clip has alone, and what they cannot be below."""
-
+CLIP_COLUMNS, LEAST = (*scores.CLIP_COLUMNS, *scores.MODEL_COLUMNS), scores.SET_COLUMNS
 COLUMNS = (*CLIP_COLUMNS[:-1], *LEAST, CLIP_COLUMNS[-1])
-
-TIMING = ("onset_f1_100ms", "loudness_correlation")
-PAIRS = (
-    ("local_predicted", "paper", (*TIMING, "category_accuracy", "kernel_distance")),
-    ("local_predicted", "paper_stitched", (*TIMING, "category_accuracy", "seam_discontinuity_db")),
-    ("local_true", "paper", (*TIMING, "category_accuracy")),
-    ("local_predicted", "category_only", (*TIMING, "category_accuracy")),
-    ("local_true", "category_only", (*TIMING, "category_accuracy")),
-    ("local_predicted", "same_category_swap", TIMING),
-    ("local_predicted", "nearest_onset_paste", (*TIMING, "kernel_distance")),
-    ("local_predicted", "local_true", (*TIMING, "category_accuracy")),
-)
-"""Which row minus which other, in which columns, is worth a paired interval."""
 
 
 @dataclass(frozen=True, eq=False)
