@@ -29,7 +29,7 @@ demo: $(READY) ## Builds everything from nothing, then gives a silent video its 
 	@echo "Report:            data/report/index.html"
 	@echo "Your own clips:    $(VENV)/bin/soundback generate YOUR_VIDEO -o OUT.mp4"
 
-quality: $(READY) ## Trains ours and the paper's from three seeds, and shows what each part is worth (some two hours)
+quality: $(READY) ## Trains ours and the paper's from three seeds, and shows what each part is worth (an estimated two hours)
 	@soundback prune
 	dvc repro quality/dvc.yaml
 	@echo
