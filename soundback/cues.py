@@ -1,21 +1,7 @@
-"""The cue sheet: what sounds when, and how loud. Measured from real sound, predicted from frames, edited by hand.
+"""The cue sheet: what sounds when, and how loud. Measured from real sound, predicted from frames, edited by hand."""
 
-As a file it is one long CSV table, `kind,start_s,end_s,category,value`:
-
-* `segment`: a category from start to end; the value is how sure we are, 0 to 1.
-* `loudness`: one row per frame; the value is in dBFS (RMS).
-* `hit`: a frame in which a sound starts; the value is its strength, 0 to 1. Frames without a row have none.
-
-Lines that start with # are comments and stand at the top.
-"""
-
-import csv
-import io
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -24,10 +10,8 @@ from scipy.signal import find_peaks
 from soundback.dataset import Clip
 from soundback.errors import DataContractError
 from soundback.media import audio
-from soundback.outputs import whole_file
 from soundback.params import Audio, Cues, Frames
 
-HEADER = ["kind", "start_s", "end_s", "category", "value"]
 FRAMES_BETWEEN_HITS = 3
 """Nearer onsets are one hit: at 25 frames per second, 0.12 s."""
 
@@ -222,101 +206,3 @@ def conditioning(sheet: CueSheet, categories: Sequence[str], *, with_curves: boo
         told[sheet.frames_of(segment), place[segment.category]] = segment.confidence
     curves = curve_features(sheet.loudness_db, sheet.hit)
     return np.concatenate([told, curves if with_curves else np.zeros_like(curves)], axis=1)
-
-
-def write_cues(sheet: CueSheet, path: Path) -> None:
-    """Writes a cue sheet as CSV, whole or not at all."""
-    text = io.StringIO()
-    text.write("# Soundback cue sheet. loudness in dBFS, hit and confidence 0 to 1, times in seconds.\n")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
-    for segment in sheet.segments:
-        writer.writerow(["segment", segment.start_s, segment.end_s, segment.category, segment.confidence])
-    for kind, curve in (("loudness", sheet.loudness_db), ("hit", sheet.hit)):
-        for index, value in enumerate(curve):
-            if kind == "loudness" or value > 0:
-                writer.writerow([kind, index / sheet.frame_rate, (index + 1) / sheet.frame_rate, "", value])
-    with whole_file(path) as partial:
-        partial.write_text(text.getvalue(), encoding="utf-8")
-
-
-def read_cues(path: Path) -> CueSheet:
-    """Reads a cue sheet.
-
-    Raises:
-      DataContractError: naming every fault with its line.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataContractError(f"{path} cannot be read as a cue sheet: {error}") from error
-    faults: list[str] = []
-    segments: list[tuple[int, Segment]] = []
-    curves: dict[str, list[tuple[int, float, float, float]]] = {"loudness": [], "hit": []}
-    first = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    if first == len(lines) or next(csv.reader([lines[first]])) != HEADER:
-        raise DataContractError(f"{path} line {first + 1}: expected the header {','.join(HEADER)}")
-    for number, row in enumerate(csv.reader(lines[first + 1 :]), start=first + 2):
-        try:
-            kind, start_s, end_s, category, value = row[0], float(row[1]), float(row[2]), row[3], float(row[4])
-            _check_row(kind, start_s, end_s, category, value)
-        except (IndexError, ValueError) as error:
-            faults.append(f"  line {number}: {error}")
-            continue
-        if kind == "segment":
-            segments.append((number, Segment(start_s, end_s, category, value)))
-        else:
-            curves[kind].append((number, start_s, end_s, value))
-    sheet = None if faults else _assemble(segments, curves, faults)
-    if sheet is None:
-        raise DataContractError("\n".join([f"{path} has {len(faults)} fault(s):", *faults]))
-    return sheet
-
-
-def _check_row(kind: str, start_s: float, end_s: float, category: str, value: float) -> None:
-    if kind not in ("segment", "loudness", "hit"):
-        raise ValueError(f"kind must be segment, loudness or hit, found {kind!r}")
-    if not all(map(math.isfinite, (start_s, end_s, value))):
-        raise ValueError("times and values must be finite numbers")
-    if not 0 <= start_s < end_s:
-        raise ValueError(f"start_s ({start_s:g}) must be at least 0 and before end_s ({end_s:g})")
-    if kind == "segment" and not category:
-        raise ValueError("a segment needs a category")
-    if kind != "loudness" and not 0 <= value <= 1:
-        raise ValueError(f"the value of a {kind} must lie between 0 and 1, found {value:g}")
-
-
-def _assemble(
-    segments: list[tuple[int, Segment]],
-    curves: dict[str, list[tuple[int, float, float, float]]],
-    faults: list[str],
-) -> CueSheet | None:
-    """Puts checked rows together; None, with the faults named, when they do not fit each other."""
-    if not curves["loudness"]:
-        faults.append("  there is no loudness row; every frame needs one")
-        return None
-    _, start_s, end_s, _ = curves["loudness"][0]
-    frame_rate = round(1 / (end_s - start_s))
-    n_frames = len(curves["loudness"])
-    loudness_db, hit = np.full(n_frames, np.nan, np.float32), np.zeros(n_frames, np.float32)
-    for kind, curve in (("loudness", loudness_db), ("hit", hit)):
-        for number, start_s, _, value in curves[kind]:
-            index = round(start_s * frame_rate)
-            if index >= n_frames or abs(index / frame_rate - start_s) > 0.01 / frame_rate:
-                faults.append(
-                    f"  line {number}: {start_s:g} s is not one of the {n_frames} frame times ({frame_rate} per second)"
-                )
-            elif kind == "loudness" and not np.isnan(curve[index]):
-                faults.append(f"  line {number}: a second loudness at {start_s:g} s")
-            else:
-                curve[index] = value
-    segments = sorted(segments, key=lambda numbered: numbered[1].start_s)
-    for (_, before), (number, segment) in pairwise(segments):
-        if segment.start_s < before.end_s:
-            faults.append(f"  line {number}: this segment starts before the one from {before.start_s:g} s has ended")
-    faults.extend(
-        f"  line {number}: the segment ends at {segment.end_s:g} s, after the last frame ({n_frames / frame_rate:g} s)"
-        for number, segment in segments
-        if round(segment.end_s * frame_rate) > n_frames
-    )
-    return None if faults else CueSheet(frame_rate, tuple(segment for _, segment in segments), loudness_db, hit)

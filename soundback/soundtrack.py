@@ -1,67 +1,101 @@
 """From a silent video to the same video with sound, in constant memory: frames, cue sheet, waveform, mux."""
 
 import itertools
-import logging
+import math
 import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
-import joblib
 import numpy as np
-import soundfile
 
 from soundback import params as settings_of
-from soundback.cues import CueSheet, Segment, conditioning
-from soundback.errors import MediaError, ModelError
-from soundback.media import audio, ffmpeg
+from soundback.cues import CueSheet, Segment
+from soundback.errors import DataContractError, MediaError, ModelError, SoundbackError
+from soundback.media import ffmpeg, loudness, muxing, remuxing
+from soundback.media.audio import read_wav_pieces, write_wav_pieces
+from soundback.media.containers import outline
 from soundback.model_files import load_model
+from soundback.outputs import check_free
+from soundback.params import load_params
 from soundback.progress import Progress, no_progress
-from soundback.sounding import fader
-from soundback.sounding.sampler import Part, Sampler
-from soundback.sounding.wavenet import CUE_CONTEXT
+from soundback.sounding.rendering import Renderer, only
+from soundback.sounding.sampler import Sampler
 from soundback.sounding.xla_sampler import open_sampler
 from soundback.watching.classifier import Classifier
 from soundback.watching.segments import Watched, find_segments
 from soundback.watching.shots import split_shots
 from soundback.watching.spotter import Spotter
 
-log = logging.getLogger(__name__)
+PARAMS = "params.yaml"
+HIDES_LEAD = (".mp4", ".m4v", ".mov")
+"""Containers that can begin between two key frames."""
 
-MOST_TOGETHER = 8
-"""Units that a core sounds at once; the more, the fewer times each weight is read, and the more memory it takes."""
+OWN_CLIPS = "train on clips of your own: soundback table CLIPS, dvc repro, soundback export MODELS"
+MOSTLY = 0.5
+"""Of a video; where less than that is recognised, its user is told."""
+
+SLACK_S = 0.5
+"""By how much a cue sheet may be longer or shorter than the video it is said to be of: containers round."""
+
+WhenUnsure = Literal["quiet", "best"]
 
 
 @dataclass(frozen=True)
-class _Unit:
-    """A stretch that is rendered on its own: frames [start, end) of one segment."""
-
-    start: int
-    end: int
-    segment: Segment
-
-
-@dataclass(frozen=True, eq=False)
-class _Told:
-    """What the network hears of a unit, and what the fader does.
+class Take:
+    """How a video is to be sounded.
 
     Attributes:
-      first: frame at which its piece begins.
-      pre_roll: frames that are sounded in front of that, for the network to find into it.
-      part: for the sampler.
-      loudness_db: float32 [n_frames] of the piece.
-      hit: float32 [n_frames] of the piece.
+      seed: another seed, another take; the same video, models and take give the same sound.
+      category: sounds throughout, whatever is seen; hits and loudness are still those of the spotter.
+      when_unsure: where the classifier is unsure, "quiet" stays so, and "best" sounds what is likeliest.
+      temperature: of the sampler; None for that of the params. Less is cleaner, and duller.
+      start_s: seconds; where the stretch begins that is wanted, None for the beginning.
+      end_s: seconds; where it ends, None for the end.
+      mix: what becomes of the video's own sound, see `muxing.Wanted`.
+      loudness_lufs: integrated loudness of the sound that is made, EBU R 128; None leaves it as the cues say.
+      stems: whether its parts are written as well, one wav per category and the original.
     """
 
-    first: int
-    pre_roll: int
-    part: Part
-    loudness_db: np.ndarray
-    hit: np.ndarray
+    seed: int = 0
+    category: str | None = None
+    when_unsure: WhenUnsure = "quiet"
+    temperature: float | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    mix: muxing.Mix = "replace"
+    loudness_lufs: float | None = None
+    stems: bool = False
+
+
+@dataclass(frozen=True)
+class Sounded:
+    """What became of a video.
+
+    Attributes:
+      path: the file with sound.
+      sheet: what was sounded.
+      stems: its parts, if they were asked for.
+      notes: what a user should know, a sentence each.
+      length_s: of the video.
+      spent_s: seconds on the clock, {what: for how long}: watching, sounding, writing.
+    """
+
+    path: Path
+    sheet: CueSheet
+    stems: tuple[Path, ...]
+    notes: tuple[str, ...]
+    length_s: float
+    spent_s: dict[str, float]
+
+    def totals(self) -> str:
+        """How long it took, in a sentence."""
+        whole_s = sum(self.spent_s.values())
+        parts = ", ".join(f"{what} {spent_s:.1f} s" for what, spent_s in self.spent_s.items())
+        return f"{self.length_s:.1f} s of video in {whole_s:.1f} s, {self.length_s / whole_s:.2f} times real time: {parts}."
 
 
 class Soundtrack:
@@ -72,18 +106,12 @@ class Soundtrack:
     ) -> None:
         self.classifier = classifier
         self.spotter = spotter
-        self.sampler = sampler
+        self.renderer = Renderer(sampler, card, params=params)
         self.params = params
-        self.categories: tuple[str, ...] = tuple(card["categories"])
-        self.sample_rate: int = card["sample_rate"]
-        self.frame_rate: int = card["frame_rate"]
-        self.hop: int = card["hop"]
-        # As the curves of the training were measured, so the fader measures.
-        self._measured = {
-            "hop": self.hop,
-            "window_samples": round(card["cues"]["loudness_window_s"] * self.sample_rate),
-            "floor_db": card["cues"]["loudness_floor_db"],
-        }
+        self.categories = self.renderer.categories
+        self.sample_rate = self.renderer.sample_rate
+        self.frame_rate = self.renderer.frame_rate
+        self.hop = self.renderer.hop
         for what, one, other in (
             ("categories", classifier.categories, self.categories),
             ("frame rate", spotter.frame_rate, self.frame_rate),
@@ -96,12 +124,21 @@ class Soundtrack:
                 )
 
     @classmethod
-    def load(cls, models: Path, *, params: settings_of.Soundtrack) -> Self:
-        """Loads classifier.keras, spotter.keras and wavenet.keras from a folder.
+    def load(cls, models: Path | str, *, params: settings_of.Soundtrack | None = None) -> Self:
+        """Loads classifier.keras, spotter.keras and wavenet.keras from a folder: data/models, or a bundle.
+
+        Args:
+          models: the folder.
+          params: how to cut, join and draw; by default those of the folder's params.yaml, or else of the one here.
 
         Raises:
           ModelError: when one is missing, or they do not belong together.
+          ParamsError: when the params cannot be read.
         """
+        models = Path(models)
+        if params is None:
+            beside = models / PARAMS
+            params = load_params(beside if beside.is_file() else Path(PARAMS)).soundtrack
         network, card = load_model(models / "wavenet.keras", "wavenet")
         return cls(
             Classifier.load(models / "classifier.keras"),
@@ -111,32 +148,52 @@ class Soundtrack:
             params=params,
         )
 
-    def spot(self, video: Path, progress: Progress = no_progress) -> CueSheet:
+    @property
+    def sampler(self) -> Sampler:
+        """The WaveNet."""
+        return self.renderer.sampler
+
+    def spot(self, video: Path | str, take: Take = Take(), progress: Progress = no_progress) -> CueSheet:
         """Watches a video and writes down what sounds when, and how loud.
+
+        Args:
+          video: any file that ffmpeg reads.
+          take: its category and what to do where it is unsure are used.
+          progress: called with frames.
 
         Raises:
           MediaError: when the file is not a readable video.
+          DataContractError: when the models do not know the category.
         """
-        duration_s = ffmpeg.probe(video).duration_s or 0.0
-        total = max(1, round(duration_s * self.frame_rate))
+        video = Path(video)
+        self._check_category(take.category)
+        total = max(1, round((outline(video).duration_s or 0.0) * self.frame_rate))
         frames = ffmpeg.read_frames(
             video, frame_rate=self.frame_rate, size=self.classifier.size, fit=self.classifier.fit
         )
-        sheet = self.spot_frames(_counted(frames, total, progress))
-        if sheet.n_frames == 0:
+        watched = self.watch(_counted(frames, total, progress), when_unsure=take.when_unsure)
+        if watched.sheet.n_frames == 0:
             raise MediaError("corrupt", f"{video} holds no picture that can be decoded.")
-        return sheet
+        return _all_of(watched, take.category) if take.category else watched.sheet
 
-    def spot_frames(self, batches: Iterable[np.ndarray]) -> CueSheet:
-        """Watches frames, however they are batched.
+    def spot_frames(self, frames: np.ndarray | Iterable[np.ndarray]) -> CueSheet:
+        """Watches frames.
 
         Args:
-          batches: uint8 [n, size, size] each, grayscale, at the models' frame rate.
-        """
-        return self.watch(batches).sheet
+          frames: uint8 [n, size, size], grayscale, at the models' frame rate and size; or several of these in a row.
 
-    def watch(self, batches: Iterable[np.ndarray]) -> Watched:
-        """As `spot_frames`, with what the cue sheet was written from."""
+        Raises:
+          DataContractError: when they are something else.
+        """
+        return self.watch([frames] if isinstance(frames, np.ndarray) else frames).sheet
+
+    def watch(self, batches: Iterable[np.ndarray], *, when_unsure: WhenUnsure = "quiet") -> Watched:
+        """As `spot_frames`, with what the cue sheet was written from.
+
+        Args:
+          batches: uint8 [n, size, size] each.
+          when_unsure: as in `Take`.
+        """
         probabilities = [np.zeros((0, len(self.categories)), np.float32)]
         known = [np.zeros(0, bool)]
         curves = [np.zeros((2, 0), np.float32)]
@@ -150,7 +207,8 @@ class Soundtrack:
                 yield frames
 
         # Each shot on its own: that a picture gives way to another is nothing that sounds.
-        for number, shot in itertools.groupby(split_shots(batches), key=lambda numbered: numbered[0]):
+        shots = split_shots(map(self._checked, batches))
+        for number, shot in itertools.groupby(shots, key=lambda numbered: numbered[0]):
             if number:
                 cuts.append(sum(len(curve[0]) for curve in curves))
             curves.append(np.stack(self.spotter.predict(classified(shot))))
@@ -159,17 +217,18 @@ class Soundtrack:
         for cut in cuts:
             # Where a shot is cut off, half a peak is seen at most: of 31 hits there 26 were none.
             hit[cut - 1 : cut + 1] = 0
+        quiet = when_unsure == "quiet"
         segments = find_segments(
-            np.where(all_known[:, None], all_seen, 0),
+            np.where(all_known[:, None], all_seen, 0) if quiet else all_seen,
             cuts,
             categories=self.categories,
-            unsure_below=self.classifier.unsure_below,
+            unsure_below=self.classifier.unsure_below if quiet else 0.0,
             frame_rate=self.frame_rate,
             params=self.params,
         )
         return Watched(all_seen, all_known, tuple(cuts), CueSheet(self.frame_rate, segments, loudness_db, hit))
 
-    def render(self, sheet: CueSheet, *, seed: int, with_curves: bool = True) -> np.ndarray:
+    def render(self, sheet: CueSheet, *, seed: int = 0, with_curves: bool = True) -> np.ndarray:
         """Sounds a whole cue sheet.
 
         Args:
@@ -178,151 +237,231 @@ class Soundtrack:
           with_curves: False lets the model hear the categories alone.
 
         Returns:
-          float32 [n_frames * hop].
+          float32 [n_frames * hop] in [-1, 1], at `sample_rate`.
         """
         return np.concatenate([np.zeros(0, np.float32), *self.stream(sheet, seed=seed, with_curves=with_curves)])
 
     def stream(
         self, sheet: CueSheet, *, seed: int, with_curves: bool = True, workers: int | None = None
     ) -> Iterator[np.ndarray]:
-        """Sounds a cue sheet piece by piece; the pieces in a row are the waveform of `render`.
-
-        Args:
-          sheet: what to sound.
-          seed: of the random numbers.
-          with_curves: as for `render`.
-          workers: threads, by default one per core. It does not change the sound.
-        """
-        units = self._units(sheet)
-        n_workers = workers or joblib.cpu_count()
-        n_together = min(MOST_TOGETHER, -(-len(units) // n_workers) or 1)
-        batches = [units[first : first + n_together] for first in range(0, len(units), n_together)]
-
-        def sound(batch: list[_Unit]) -> list[tuple[int, np.ndarray]]:
-            return self._sound_units(sheet, batch, seed, with_curves)
-
-        with ThreadPoolExecutor(n_workers) as executor:
-            pieces = itertools.chain.from_iterable(_in_order(executor, sound, batches))
-            yield from _overlap_add(pieces, sheet.n_frames * self.hop)
+        """Sounds a cue sheet piece by piece, see `Renderer.stream`; in a row they are the waveform of `render`."""
+        return self.renderer.stream(sheet, seed=seed, with_curves=with_curves, workers=workers)
 
     def generate(
-        self, video: Path, out: Path, *, seed: int = 0, overwrite: bool = False, progress: Progress = no_progress
-    ) -> CueSheet:
+        self,
+        video: Path | str,
+        out: Path | str,
+        *,
+        cues: CueSheet | None = None,
+        take: Take = Take(),
+        overwrite: bool = False,
+        progress: Progress = no_progress,
+    ) -> Sounded:
         """Writes the video again, its picture untouched, with the sound that fits it.
 
         Args:
-          video: any file that ffmpeg reads; its own sound, if any, is replaced.
-          out: .mp4, .mov, .mkv or .webm.
-          seed: the same video, models and seed give the same sound.
-          overwrite: whether `out` may exist.
-          progress: called while watching (first half) and sounding (second half).
+          video: any file that ffmpeg reads.
+          out: .mp4, .mov, .mkv, .webm, or .wav for the sound alone.
+          cues: what to sound; by default what `spot` sees. With a stretch, it is still that of the whole video, and the
+            stretch sounds as it does in the whole.
+          take: how.
+          overwrite: whether what is to be written may exist.
+          progress: called with milliseconds of video: half of them are watched, half sounded.
 
         Returns:
-          The cue sheet that was sounded.
+          What was written, and what it was made from.
 
         Raises:
-          SoundbackError: when `out` exists or the video cannot be read; nothing is written then.
+          SoundbackError: when the output exists, the video cannot be read, or what is asked for cannot be; nothing is
+            written then.
         """
-        ffmpeg.check_output(out, overwrite=overwrite)
-        started = time.monotonic()
-        sheet = self.spot(video, lambda done, total: progress(done, 2 * total))
-        if not sheet.segments:
-            log.warning(
-                "Nothing in %s looks like what the models know (%s), so the sound is silence.",
-                video,
-                ", ".join(self.categories),
-            )
-        with tempfile.TemporaryDirectory() as folder:
-            track = Path(folder) / "track.wav"
-            with soundfile.SoundFile(track, "w", samplerate=self.sample_rate, channels=1, subtype="PCM_16") as file:
-                for piece in self.stream(sheet, seed=seed):
-                    file.write(piece)
-                    progress(sheet.n_frames + file.tell() // self.hop, 2 * sheet.n_frames)
-            ffmpeg.mux(video, track, out)
-        spent_s, length_s = time.monotonic() - started, sheet.n_frames / self.frame_rate
-        log.info("%.1f s of video in %.1f s: %.2f times real time.", length_s, spent_s, length_s / spent_s)
-        return sheet
+        video, out = Path(video), Path(out)
+        muxing.check_output(out, overwrite=overwrite)
+        if take.stems:
+            check_free(stems_folder(out), overwrite=overwrite)
+        self._check_category(take.category)
+        if cues is not None:
+            self.check_sheet(cues, video)
+        clock = _Clock()
+        with tempfile.TemporaryDirectory() as scratch:
+            piece = _cut_piece(video, take, Path(scratch))
+            length_s = outline(piece.path).duration_s
+            half_ms = round(500 * length_s)
+            with clock.measure("watching"):
+                sheet = cues or self.spot(
+                    piece.path, take, lambda done, total: progress(half_ms * done // total, 2 * half_ms)
+                )
+            with clock.measure("sounding"):
+                tracks = self._sound(
+                    sheet,
+                    piece if cues else replace(piece, start_s=0.0),
+                    take,
+                    Path(scratch),
+                    lambda done, total: progress(half_ms + half_ms * done // total, 2 * half_ms),
+                )
+            with clock.measure("writing"):
+                gain_db, notes = _gain(list(tracks.values()), take.loudness_lufs, self.sample_rate)
+                wanted = muxing.Wanted(take.mix, gain_db)
+                joined = muxing.join(piece.path, list(tracks.values()), out, wanted=wanted, overwrite=overwrite)
+                stems: list[Path] = []
+                if take.stems:
+                    stems = muxing.write_stems(
+                        piece.path, tracks, stems_folder(out), gain_db=gain_db, overwrite=overwrite
+                    )
+        if cues is None and take.category is None:
+            notes += self._unrecognised(sheet, video)
+        notes += [note for note in (piece.note, joined.note) if note]
+        return Sounded(joined.path, sheet, tuple(stems), tuple(notes), length_s, clock.spent_s)
 
-    def _frames(self, seconds: float) -> int:
-        return max(1, round(seconds * self.frame_rate))
+    def check_sheet(self, sheet: CueSheet, video: Path) -> None:
+        """Refuses a cue sheet that these models cannot sound, or that is not of this video.
 
-    def _units(self, sheet: CueSheet) -> list[_Unit]:
-        """Cuts long segments where it is quiet."""
-        longest = self._frames(self.params.max_segment_s)
-        units = []
+        Raises:
+          DataContractError: saying what does not fit.
+        """
         for segment in sheet.segments:
-            frames = sheet.frames_of(segment)
-            start = frames.start
-            while frames.stop - start > longest:
-                second_half = slice(start + longest // 2, start + longest)
-                cut = second_half.start + int(sheet.loudness_db[second_half].argmin())
-                units.append(_Unit(start, cut, segment))
-                start = cut
-            units.append(_Unit(start, frames.stop, segment))
-        return units
+            self._check_category(segment.category)
+        if sheet.frame_rate != self.frame_rate:
+            raise DataContractError(
+                f"The cue sheet has {sheet.frame_rate} loudness rows per second; the models need {self.frame_rate}."
+            )
+        length_s, told_s = outline(video).duration_s, sheet.n_frames / sheet.frame_rate
+        if abs(length_s - told_s) > max(SLACK_S, 2 / self.frame_rate):
+            raise DataContractError(
+                f"The cue sheet is {told_s:.2f} s long, {video.name} {length_s:.2f} s. Write its own with "
+                f"`soundback cues`."
+            )
 
-    def _sound_units(
-        self, sheet: CueSheet, units: list[_Unit], seed: int, with_curves: bool
-    ) -> list[tuple[int, np.ndarray]]:
-        """Sounds some units, side by side, and half a crossfade on each side of each.
+    def _sound(
+        self, sheet: CueSheet, piece: "_Piece", take: Take, scratch: Path, progress: Progress
+    ) -> dict[str, Path]:
+        """Sounds a piece of a sheet into one wav file, or into one for each category."""
+        renderer = self.renderer.at_temperature(take.temperature)
+        first = round(piece.start_s * self.sample_rate)
+        end = min(first + math.ceil(piece.length_s * self.sample_rate), sheet.n_frames * self.hop)
+        gain = muxing.quiet_gain(piece.path, sample_rate=self.sample_rate) if take.mix == "fill" else None
+        names = sorted({segment.category for segment in sheet.segments}) if take.stems else []
+        parts = {name: only(sheet, name) for name in names} or {"": sheet}
+        n_done, n_all = 0, max(1, len(parts) * (end - first))
 
-        What becomes of one depends neither on its neighbours nor on what is sounded beside it, so an edit changes its
-        own unit and the two crossfades.
+        def heard(part: CueSheet) -> Iterator[np.ndarray]:
+            nonlocal n_done
+            position = 0
+            for sound in renderer.stream(part, seed=take.seed, stretch=(first, end)):
+                yield sound if gain is None else sound * gain(position, position + len(sound))
+                position += len(sound)
+                n_done += len(sound)
+                progress(n_done, n_all)
 
-        Returns:
-          Of each unit, the first sample of its piece, and the piece: float32 [time], faded where it meets others.
-        """
-        told = [self._tell(sheet, unit, seed, with_curves) for unit in units]
-        params = self.params
-        made = self.sampler.sample_together([each.part for each in told], params.temperature, params.top_p)
+        tracks = {}
+        for number, (name, part) in enumerate(parts.items()):
+            tracks[name] = scratch / f"{number}.wav"
+            write_wav_pieces(tracks[name], heard(part), self.sample_rate)
+        return tracks
+
+    def _unrecognised(self, sheet: CueSheet, video: Path) -> list[str]:
+        n_known = sum(len(range(*sheet.frames_of(each).indices(sheet.n_frames))) for each in sheet.segments)
+        share = 1 - n_known / sheet.n_frames
+        if share < MOSTLY:
+            return []
         return [
-            self._finish(sheet, unit, each, classes, with_curves)
-            for unit, each, classes in zip(units, told, made, strict=True)
+            f"In {share:.0%} of {video.name} nothing was recognised, and it stays quiet there: the models know "
+            f"{', '.join(self.categories)}. Either say what it is with --category (when it sounds and how loud is seen "
+            f"whatever it is), or sound what is likeliest with --when-unsure best, or {OWN_CLIPS}."
         ]
 
-    def _tell(self, sheet: CueSheet, unit: _Unit, seed: int, with_curves: bool) -> _Told:
-        """What the network hears of a unit."""
-        fade = self._frames(self.params.crossfade_s / 2)
-        first, last = max(0, unit.start - fade), min(sheet.n_frames, unit.end + fade)
-        pre_roll = -(-self.sampler.receptive_field // self.hop)
-        loudness_db, hit = _curves_of_unit(sheet, unit, first - pre_roll - CUE_CONTEXT, last + CUE_CONTEXT)
-        projected = self.sampler.project(self._conditioning(unit, loudness_db, hit, with_curves))
-        projected = projected[CUE_CONTEXT:-CUE_CONTEXT]
-        # A counter-based generator: the numbers of a unit depend on seed and place alone.
-        generator = np.random.Generator(np.random.Philox(key=np.array([seed, unit.start], np.uint64)))
-        uniforms = generator.random(len(projected) * self.hop)
-        heard = slice(pre_roll + CUE_CONTEXT, -CUE_CONTEXT)
-        return _Told(first, pre_roll, Part(self.sampler.start(), projected, uniforms), loudness_db[heard], hit[heard])
+    def _checked(self, frames: np.ndarray) -> np.ndarray:
+        size = self.classifier.size
+        if frames.dtype != np.uint8 or frames.shape[1:] != (size, size):
+            raise DataContractError(
+                f"Frames must be uint8 [n, {size}, {size}], found {frames.dtype} {list(frames.shape)}."
+            )
+        return frames
 
-    def _finish(
-        self, sheet: CueSheet, unit: _Unit, told: _Told, classes: np.ndarray, with_curves: bool
-    ) -> tuple[int, np.ndarray]:
-        """Brings a unit's sound to its loudness, and fades it where it meets others."""
-        waveform = audio.mu_law_decode(classes[told.pre_roll * self.hop :]).astype(np.float32)
-        if with_curves:
-            waveform = fader.ride(waveform, told.loudness_db, told.hit, **self._measured)
-        # Equal power, since the two sides of a crossfade are not correlated.
-        n_faded = 2 * self._frames(self.params.crossfade_s / 2) * self.hop
-        ramp = np.sin(np.linspace(0, np.pi / 2, n_faded, dtype=np.float32))
-        if unit.start > 0:
-            waveform[: len(ramp)] *= ramp[: len(waveform)]
-        if unit.end < sheet.n_frames:
-            waveform[-len(ramp) :] *= ramp[::-1][-len(waveform) :]
-        return told.first * self.hop, waveform
-
-    def _conditioning(self, unit: _Unit, loudness_db: np.ndarray, hit: np.ndarray, with_curves: bool) -> np.ndarray:
-        """What the network hears: the category of the unit all the time."""
-        length_s = len(loudness_db) / self.frame_rate
-        alone = Segment(0.0, length_s, unit.segment.category, unit.segment.confidence)
-        stretch = CueSheet(self.frame_rate, (alone,), loudness_db, hit)
-        return conditioning(stretch, self.categories, with_curves=with_curves)
+    def _check_category(self, category: str | None) -> None:
+        if category is not None and category not in self.categories:
+            raise DataContractError(
+                f"The models do not know {category!r}. They know {', '.join(self.categories)}. To have "
+                f"another, {OWN_CLIPS}."
+            )
 
 
-def _curves_of_unit(sheet: CueSheet, unit: _Unit, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """Loudness and hits over frames [first, last); beyond the unit its loudness stays and nothing hits."""
-    frames = np.arange(first, last)
-    inside = np.clip(frames, unit.start, unit.end - 1)
-    return sheet.loudness_db[inside], np.where(frames == inside, sheet.hit[inside], np.float32(0))
+@dataclass(frozen=True)
+class _Piece:
+    """A stretch of a video as a file of its own, or the whole video.
+
+    Attributes:
+      path: the file.
+      start_s: where in the whole it begins.
+      length_s: how long it is.
+      note: what its user should know of its beginning.
+    """
+
+    path: Path
+    start_s: float
+    length_s: float
+    note: str | None = None
+
+
+def _cut_piece(video: Path, take: Take, scratch: Path) -> _Piece:
+    length_s = outline(video).duration_s
+    if take.start_s is None and take.end_s is None:
+        return _Piece(video, 0.0, length_s)
+    start_s, end_s = take.start_s or 0.0, length_s if take.end_s is None else min(take.end_s, length_s)
+    if not 0 <= start_s < end_s:
+        raise SoundbackError(
+            f"The stretch from {start_s:g} s to {end_s:g} s is not in {video.name}, which is {length_s:.2f} s long."
+        )
+    note, suffix = None, video.suffix.lower()
+    if suffix not in HIDES_LEAD:
+        suffix, key_s = ".mkv", muxing.key_frame_before(video, start_s)
+        if start_s - key_s > 1 / 1000:
+            note = f"The stretch begins at {key_s:.2f} s, where the picture can be cut without coding it anew."
+        start_s = key_s
+    piece = scratch / f"{video.stem}{suffix}"
+    remuxing.cut(video, piece, start_s=start_s, duration_s=end_s - start_s)
+    return _Piece(piece, start_s, outline(piece).duration_s, note)
+
+
+def _gain(tracks: Sequence[Path], loudness_lufs: float | None, sample_rate: int) -> tuple[float, list[str]]:
+    """By how many dB sound has to be louder to have a loudness, and what its user should know of that."""
+    if loudness_lufs is None:
+        return 0.0, []
+    pieces = map(sum, zip(*map(read_wav_pieces, tracks), strict=True))
+    found = loudness.measure(pieces, sample_rate=sample_rate, silence_db=muxing.QUIET_DB).loudness_lufs()
+    if found is None:
+        return 0.0, ["The sound is silent, or shorter than 0.4 s: it has no loudness, and was left as it is."]
+    return loudness_lufs - found, []
+
+
+class _Clock:
+    """Says what took how long."""
+
+    def __init__(self) -> None:
+        self.spent_s: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, what: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.spent_s[what] = time.monotonic() - started
+
+
+def _all_of(watched: Watched, category: str) -> CueSheet:
+    """What was seen, as if all of it were of one category: a segment for each shot."""
+    sheet = watched.sheet
+    borders = [0, *watched.cuts, sheet.n_frames]
+    segments = tuple(
+        Segment(start / sheet.frame_rate, end / sheet.frame_rate, category, 1.0)
+        for start, end in itertools.pairwise(borders)
+        if end > start
+    )
+    return replace(sheet, segments=segments)
+
+
+def stems_folder(out: Path) -> Path:
+    """Where the parts of a soundtrack go."""
+    return out.with_name(f"{out.stem}_stems")
 
 
 def _counted(batches: Iterable[np.ndarray], total: int, progress: Progress) -> Iterator[np.ndarray]:
@@ -331,41 +470,3 @@ def _counted(batches: Iterable[np.ndarray], total: int, progress: Progress) -> I
         yield batch
         done += len(batch)
         progress(min(done, total), total)
-
-
-def _in_order(
-    executor: ThreadPoolExecutor,
-    work: Callable[[list[_Unit]], list[tuple[int, np.ndarray]]],
-    batches: list[list[_Unit]],
-) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Maps over batches with a few in flight, so that memory does not grow with the length of the video."""
-    in_flight: deque[Future] = deque()
-    waiting = iter(batches)
-    for batch in itertools.islice(waiting, 2 * executor._max_workers):
-        in_flight.append(executor.submit(work, batch))
-    while in_flight:
-        yield in_flight.popleft().result()
-        in_flight.extend(executor.submit(work, batch) for batch in itertools.islice(waiting, 1))
-
-
-def _overlap_add(pieces: Iterable[tuple[int, np.ndarray]], n_samples: int) -> Iterator[np.ndarray]:
-    """Adds pieces up where they overlap, with silence where there are none.
-
-    Args:
-      pieces: first sample and waveform, in order of their first samples.
-      n_samples: length of the whole.
-    """
-    position, pending = 0, np.zeros(0, np.float32)
-    for start, waveform in itertools.chain(pieces, [(n_samples, np.zeros(0, np.float32))]):
-        ready, pending = pending[: start - position], pending[start - position :]
-        yield ready
-        yield from _silence(start - position - len(ready))
-        position = start
-        longer, shorter = sorted((pending, waveform), key=len, reverse=True)
-        pending = longer.copy()
-        pending[: len(shorter)] += shorter
-
-
-def _silence(n_samples: int, block: int = 65536) -> Iterator[np.ndarray]:
-    for start in range(0, n_samples, block):
-        yield np.zeros(min(block, n_samples - start), np.float32)
