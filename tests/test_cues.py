@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from soundback.cue_files import read_cues, write_cues
 from soundback.cues import (
     N_CURVE_FEATURES,
     CueSheet,
@@ -12,8 +13,6 @@ from soundback.cues import (
     Segment,
     conditioning,
     pick_hits,
-    read_cues,
-    write_cues,
 )
 from soundback.errors import DataContractError
 from soundback.params import Cues
@@ -90,7 +89,7 @@ def test_rows_that_do_not_fit_each_other_are_named(tmp_path):
         read_cues(path)
     assert "line 3: this segment starts before" in str(caught.value)
     assert "line 6: a second loudness" in str(caught.value)
-    assert "line 7: 0.05 s is not one of" in str(caught.value)
+    assert "line 7: 0.05 s is no frame time" in str(caught.value)
 
 
 def test_hits_are_measured_where_the_sound_starts_and_nowhere_else():

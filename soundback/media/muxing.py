@@ -184,8 +184,8 @@ def quiet_gain(video: Path, *, sample_rate: int) -> Callable[[int, int], np.ndar
       sample_rate: of the sound that will fill these stretches, Hz.
 
     Returns:
-      Gain of samples [first, last) of that sound: float32 [last - first], 1 in silence, 0 elsewhere, with fades between.
-      All 1 for a video without sound, and behind the end of a shorter one.
+      Gain of samples [first, last) of that sound: float32 [last - first], 1 in silence, 0 elsewhere, with fades
+      between. All 1 for a video without sound, and behind the end of a shorter one.
     """
     hop = round(QUIET_STEP_S * sample_rate)
     quiet = _lasting(_loudness(video, sample_rate, hop) < QUIET_DB, round(QUIET_LEAST_S / QUIET_STEP_S))
