@@ -37,7 +37,7 @@ To = Annotated[float | None, typer.Option("--to", min=0, help="Seconds: only up 
 Mix = Annotated[
     Literal["replace", "keep", "under", "fill"],
     typer.Option(
-        help="The video's own sound: drop it, add to it, lower it while ours sounds, or sound its silent stretches only."
+        help="The video's own sound: drop it, add to it, lower it while ours sounds, or sound its silence only."
     ),
 ]
 Loudness = Annotated[

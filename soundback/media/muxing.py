@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import ffmpeg as graphs
 import numpy as np
+from slugify import slugify
 
 from soundback.errors import MediaError
 from soundback.media import ffmpeg
@@ -166,7 +167,7 @@ def write_stems(
     check_free(folder, overwrite=overwrite)
     facts = probe(video)
     end_s = picture_end_s(video)
-    parts = {name: _made([track], gain_db, end_s) for name, track in tracks.items()}
+    parts = {slugify(name, lowercase=False): _made([track], gain_db, end_s) for name, track in tracks.items()}
     if facts.has_audio:
         parts["original"] = _own(video, facts, end_s)
     with whole_folder(folder) as partial:
