@@ -7,7 +7,7 @@
     README.md      the model card; of all files the one that may be edited, to name the weights' licence for one
     bundle.json    format, sha256 and size of the others, and all that the card is written from
 
-No clock time, host or path is in it: the same models, figures and tables give the same bytes.
+No clock time, host or path is in it: the same models, figures and tables give the same bytes, under the same libraries.
 """
 
 import csv
