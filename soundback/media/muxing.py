@@ -45,12 +45,12 @@ QUIET_DB = -50.0
 QUIET_STEP_S, QUIET_LEAST_S = 0.04, 0.3
 """Silence is looked for in steps of the one, over which sound is also faded, and lasts as long as the other."""
 
-TEXT_SUBTITLES = ("subrip", "ass", "ssa", "webvtt", "mov_text", "text")
+TEXT_SUBTITLES = ("subrip", "ass", "webvtt", "mov_text", "text")
 KEPT_SUBTITLES = {
     "mp4": ("mov_text",),
     "mov": ("mov_text",),
     "webm": ("webvtt",),
-    "matroska": ("subrip", "ass", "ssa", "webvtt", "dvd_subtitle", "hdmv_pgs_subtitle", "dvb_subtitle"),
+    "matroska": ("subrip", "ass", "webvtt", "dvd_subtitle", "hdmv_pgs_subtitle", "dvb_subtitle"),
 }
 WRITTEN_SUBTITLES = {"mp4": "mov_text", "mov": "mov_text", "webm": "webvtt", "matroska": "subrip"}
 """What text is written as where it cannot stay what it is."""
@@ -124,6 +124,8 @@ def join(
       SoundbackError: when there is no room for a Matroska file in place of `out`.
     """
     facts = probe(video)
+    if missing := next((track for track in tracks if not track.is_file()), None):
+        raise MediaError("missing", f"There is no file {missing}.")
     sound = _mixed(video, facts, tracks, wanted)
     extras = _look_for_extras(video)
     if out.suffix.lower() == WAV:
@@ -279,7 +281,9 @@ def _source(path: Path, facts: Probe, **options: Any) -> Any:
 
 def _look_for_extras(path: Path) -> _Extras:
     with open_media(path) as container:
-        subtitles = tuple(stream.codec_context.name for stream in container.streams.subtitles if stream.codec_context)
+        subtitles = tuple(
+            stream.codec_context.codec.canonical_name for stream in container.streams.subtitles if stream.codec_context
+        )
         metadata = {key.lower(): value for key, value in container.metadata.items()}
         attachments = any(stream.type == "attachment" for stream in container.streams)
     comment = metadata.get("comment", "").removesuffix(SOUND_NOTE).removesuffix("; ")
