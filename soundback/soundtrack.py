@@ -186,7 +186,8 @@ class Soundtrack:
         Raises:
           DataContractError: when they are something else.
         """
-        return self.watch([frames] if isinstance(frames, np.ndarray) else frames).sheet
+        batches = [frames] if isinstance(frames, np.ndarray) else frames
+        return self.watch(map(self._checked, batches)).sheet
 
     def watch(self, batches: Iterable[np.ndarray], *, when_unsure: WhenUnsure = "quiet") -> Watched:
         """As `spot_frames`, with what the cue sheet was written from.
@@ -208,8 +209,7 @@ class Soundtrack:
                 yield frames
 
         # Each shot on its own: that a picture gives way to another is nothing that sounds.
-        shots = split_shots(map(self._checked, batches))
-        for number, shot in itertools.groupby(shots, key=lambda numbered: numbered[0]):
+        for number, shot in itertools.groupby(split_shots(batches), key=lambda numbered: numbered[0]):
             if number:
                 cuts.append(sum(len(curve[0]) for curve in curves))
             curves.append(np.stack(self.spotter.predict(classified(shot))))

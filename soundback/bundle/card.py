@@ -155,7 +155,7 @@ def _sections(card: ModelCard) -> Iterator[list[str]]:
     ]
     yield [
         "```python",
-        "from soundback.soundtrack import Soundtrack",
+        "from soundback import Soundtrack",
         "",
         'Soundtrack.load("FOLDER").generate("SILENT.mp4", "WITH_SOUND.mp4")',
         "```",

@@ -176,6 +176,67 @@ def cues(
         typer.echo(f"{out} is the cue sheet of {video}.")
 
 
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    models: Annotated[Path, typer.Option(help="Folder of the trained models.")] = Path("data/models"),
+    params: Annotated[Path, typer.Option("--params", help="The params file they were trained with.")] = Path(
+        "params.yaml"
+    ),
+    metrics: Annotated[Path, typer.Option(help="Folder of what the trainings and the evaluation measured.")] = Path(
+        "data/metrics"
+    ),
+    lock: Annotated[Path, typer.Option(help="DVC's file that says which figures are of these models.")] = Path(
+        "dvc.lock"
+    ),
+    overwrite: Overwrite = False,
+) -> None:
+    """Packs the models into one folder to take to another machine, with all they need and a card that says what they are.
+
+    There: soundback generate VIDEO -o OUT --models FOLDER.
+    """
+    with sentences():
+        from soundback.bundle import packing
+
+        packing.export(out, models=models, params=params, metrics=metrics, lock=lock, overwrite=overwrite)
+        typer.echo(packing.describe(packing.read(out)))
+
+
+@app.command()
+def info(
+    models: Annotated[Path, typer.Argument(help="A bundle that `export` wrote, or a folder of models.")] = Path(
+        "data/models"
+    ),
+) -> None:
+    """Says what models are: what they know, what they were trained on, how well they do, and their limits."""
+    with sentences():
+        from soundback.bundle import packing
+
+        typer.echo(packing.describe(packing.read(models)))
+
+
+@app.command("app")
+def page(
+    models: Models = Path("data/models"),
+    params: ParamsFile = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; another than this one lets others in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    most_mb: Annotated[int, typer.Option(min=1, help="Largest upload, in megabytes.")] = 500,
+    most_minutes: Annotated[float, typer.Option(min=0.1, help="Longest video, in minutes.")] = 30,
+) -> None:
+    """Opens a web page: drop a video, see its cue sheet, correct it, hear it, download it. Needs soundback[app]."""
+    with sentences():
+        try:
+            from soundback.app import serve
+        except ModuleNotFoundError as error:
+            if error.name != "gradio":
+                raise
+            raise SoundbackError("The page needs Gradio: pip install 'soundback[app]'") from error
+        serve(models, params=params, host=host, port=port, most_mb=most_mb, most_minutes=most_minutes)
+
+
 def _suffix(out: Path, container: str | None) -> str | None:
     """The suffix of what is written; None where each video keeps its own.
 
@@ -200,7 +261,11 @@ def _check_videos(paths: Sequence[Path]) -> None:
 
 
 def _load(models: Path, params: Path | None) -> "Soundtrack":
+    from soundback.bundle import packing
     from soundback.params import load_params
+
+    if (models / packing.NAME).is_file():
+        packing.read(models)  # What is damaged is named before seconds go into loading.
     from soundback.soundtrack import Soundtrack  # TensorFlow takes seconds to import: bad input is refused first.
 
     return Soundtrack.load(models, params=load_params(params).soundtrack if params else None)
