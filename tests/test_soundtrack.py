@@ -13,7 +13,7 @@ from soundback.errors import ModelError
 from soundback.params import load_params
 from soundback.sounding.sampler import Sampler
 from soundback.sounding.wavenet import build_wavenet
-from soundback.soundtrack import Soundtrack, _overlap_add
+from soundback.soundtrack import Soundtrack, _curves_of_unit, _overlap_add
 
 CATEGORIES = ("Bell", "Drum")
 FRAME_RATE, HOP = 25, 40
@@ -213,6 +213,20 @@ def test_each_shot_is_watched_on_its_own_and_a_cut_is_no_hit(soundtrack):
 def test_a_video_without_a_picture_gives_an_empty_sheet(soundtrack):
     watched = soundtrack.watch([])
     assert (watched.sheet.n_frames, watched.sheet.segments, watched.cuts) == (0, (), ())
+
+
+def test_what_begins_with_a_hit_was_silent_before(soundtrack):
+    def heard(hit_strength: float) -> tuple[np.ndarray, np.ndarray]:
+        hit = np.zeros(20, np.float32)
+        hit[0] = hit_strength
+        sheet = CueSheet(FRAME_RATE, (Segment(0.0, 0.8, "Bell", 1.0),), np.full(20, -20, np.float32), hit)
+        (unit,) = soundtrack._units(sheet)
+        return _curves_of_unit(sheet, unit, -5, 25, silence_db=-60.0)
+
+    loudness_db, hit = heard(0.4)
+    np.testing.assert_array_equal(loudness_db, np.repeat([-60, -20], (5, 25)))
+    np.testing.assert_array_equal(np.flatnonzero(hit), [5])
+    np.testing.assert_array_equal(heard(0.0)[0], np.full(30, -20))
 
 
 def test_models_that_do_not_belong_together_are_refused(soundtrack):
