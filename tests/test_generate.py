@@ -41,6 +41,28 @@ def packets(path: Path) -> list[bytes]:
         return [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
 
 
+def flash_times_s(path: Path) -> list[float]:
+    """When the first two flashes of a film are shown: not just when they were, at twelve pictures per second."""
+    found: list[float] = []
+    was_bright = False
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        for frame in container.decode(video):
+            is_bright = frame.to_ndarray(format="gray").mean() > 130
+            if is_bright and not was_bright:
+                found.append(frame.time - float((container.start_time or 0) / av.time_base))
+            was_bright = is_bright
+            if len(found) == len(EVENTS_S):
+                break
+    return found
+
+
+def pictures(path: Path) -> list[bytes]:
+    """Decoded: some containers want the same picture in other packets, as a transport stream does."""
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray().tobytes() for frame in container.decode(container.streams.video[0])]
+
+
 def sound(path: Path, rate: int = 48000) -> np.ndarray:
     return ffmpeg.read_waveform(path, sample_rate=rate)
 
@@ -56,19 +78,19 @@ def test_sound_of_every_readable_film_is_as_long_as_the_picture_and_in_time(
     video = FILMS[name].write(tmp_path)
     out = tmp_path / f"out{video.suffix if video.suffix in ('.mp4', '.mov', '.mkv', '.webm') else '.mkv'}"
     written = generate(soundtrack, video, out, category="Bell").path
-    picture_s, sound_s = picture_end_s(written), len(sound(written)) / 48000
+    picture_s, sound_s = picture_end_s(video), len(sound(written)) / 48000
     frame_s = 1 / ffmpeg.probe(video).frame_rate
     # Where the film flashes, and the stand-in for the spotter therefore lets it sound.
-    energy = np.square(sound(written, 1000)).reshape(-1)[: int(2 * 1000)]
+    energy = np.square(sound(written, 1000))[:2000]
     loud_s = np.flatnonzero(energy > 0.02 * energy.max()) / 1000
-    begins_s = [loud_s[loud_s > event - 0.3].min() for event in EVENTS_S]
-    off_ms = 1000 * max(abs(begin - event) for begin, event in zip(begins_s, EVENTS_S, strict=True))
+    begins_s = [loud_s[loud_s > flash_s - 0.3].min() for flash_s in (flashes_s := flash_times_s(written))]
+    off_ms = 1000 * max(abs(begin_s - flash_s) for begin_s, flash_s in zip(begins_s, flashes_s, strict=True))
     record_property(
         "soundtracks",
         f"{name:45} {written.suffix:5} {picture_s:8.3f} {sound_s:8.3f} {(sound_s - picture_s) / frame_s:+6.2f} "
         f"{off_ms:6.0f}   copied",
     )
-    assert packets(written) == packets(video)
+    assert packets(written) == packets(video) or pictures(written) == pictures(video)
     assert abs(sound_s - picture_s) <= frame_s
     assert off_ms <= 50
 

@@ -8,7 +8,7 @@ import pytest
 
 from soundback.cues import CueSheet, Segment
 from soundback.errors import DataContractError, ModelError
-from soundback.sounding.rendering import only, overlap_add
+from soundback.sounding.rendering import _curves_of_unit, only, overlap_add
 from soundback.soundtrack import Soundtrack
 from tests.tiny import CARD, FRAME_RATE, HOP, SETTINGS, BrightIsBell, ConstantSpotter, make_soundtrack
 
@@ -164,6 +164,20 @@ def test_a_video_without_a_picture_gives_an_empty_sheet(soundtrack):
     assert (watched.sheet.n_frames, watched.sheet.segments, watched.cuts) == (0, (), ())
 
 
+def test_what_begins_with_a_hit_was_silent_before(soundtrack):
+    def heard(hit_strength: float) -> tuple[np.ndarray, np.ndarray]:
+        hit = np.zeros(20, np.float32)
+        hit[0] = hit_strength
+        sheet = CueSheet(FRAME_RATE, (Segment(0.0, 0.8, "Bell", 1.0),), np.full(20, -20, np.float32), hit)
+        (unit,) = soundtrack.renderer._units(sheet)
+        return _curves_of_unit(sheet, unit, -5, 25, silence_db=-60.0)
+
+    loudness_db, hit = heard(0.4)
+    np.testing.assert_array_equal(loudness_db, np.repeat([-60, -20], (5, 25)))
+    np.testing.assert_array_equal(np.flatnonzero(hit), [5])
+    np.testing.assert_array_equal(heard(0.0)[0], np.full(30, -20))
+
+
 def test_models_that_do_not_belong_together_are_refused(soundtrack):
     def load(spotter, card):
         return Soundtrack(BrightIsBell(), spotter, soundtrack.sampler, CARD | card, params=SETTINGS)
@@ -200,18 +214,6 @@ def test_the_categories_of_a_sheet_add_up_to_it(soundtrack):
     sheet = sheet_of(*THREE)
     parts = [soundtrack.render(only(sheet, category), seed=5) for category in ("Bell", "Drum")]
     np.testing.assert_array_equal(sum(parts), soundtrack.render(sheet, seed=5))
-
-
-def test_what_begins_with_a_hit_rises_from_silence(soundtrack):
-    def first_frames(hit_strength: float) -> np.ndarray:
-        hit = np.zeros(20, np.float32)
-        hit[0] = hit_strength
-        sheet = CueSheet(FRAME_RATE, (Segment(0.0, 0.8, "Bell", 1.0),), np.full(20, -20, np.float32), hit)
-        unit = soundtrack.renderer._units(sheet)[0]
-        return soundtrack.renderer._tell(sheet, unit, seed=0, with_curves=True)
-
-    assert not np.array_equal(first_frames(0).part.projected, first_frames(0.001).part.projected)
-    np.testing.assert_array_equal(first_frames(1).loudness_db, first_frames(0).loudness_db)
 
 
 def test_temperature_can_be_another_than_that_of_the_params(soundtrack):

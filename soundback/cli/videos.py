@@ -191,7 +191,7 @@ def export(
     ),
     overwrite: Overwrite = False,
 ) -> None:
-    """Packs the models into one folder to take to another machine, with all they need and a card that says what they are.
+    """Packs the models into one folder to take to another machine, with all they need and a card about them.
 
     There: soundback generate VIDEO -o OUT --models FOLDER.
     """

@@ -190,9 +190,8 @@ def quiet_gain(video: Path, *, sample_rate: int) -> Callable[[int, int], np.ndar
       Gain of samples [first, last) of that sound: float32 [last - first], 1 in silence, 0 elsewhere, with fades
       between. All 1 for a video without sound, and behind the end of a shorter one.
     """
-    hop = round(QUIET_STEP_S * sample_rate)
-    quiet = _lasting(_loudness(video, sample_rate, hop) < QUIET_DB, round(QUIET_LEAST_S / QUIET_STEP_S))
-    middles = (np.arange(len(quiet)) + 0.5) * hop
+    quiet = _lasting(_loudness(video) < QUIET_DB, round(QUIET_LEAST_S / QUIET_STEP_S))
+    middles = (np.arange(len(quiet)) + 0.5) * QUIET_STEP_S * sample_rate
 
     def gain(first: int, last: int) -> np.ndarray:
         if not len(quiet):
@@ -290,11 +289,12 @@ def _look_for_extras(path: Path) -> _Extras:
     return _Extras(subtitles, attachments, comment)
 
 
-def _loudness(video: Path, sample_rate: int, hop: int) -> np.ndarray:
-    """RMS in dBFS of every `hop` samples of a video's own sound, float32 [n]; of one without sound, none."""
-    curves = [np.zeros(0, np.float32)]
+def _loudness(video: Path) -> np.ndarray:
+    """RMS in dBFS of every QUIET_STEP_S of a video's own sound, float32 [n]; of one without sound, none."""
+    hop, curves = round(QUIET_STEP_S * SAMPLE_RATE), [np.zeros(0, np.float32)]
     try:
-        for block in _blocks(ffmpeg.read_sound(video, sample_rate=sample_rate), hop):
+        # At the full rate: a whistle is no silence to a model of 8 kHz either.
+        for block in _blocks(ffmpeg.read_sound(video, sample_rate=SAMPLE_RATE), hop):
             curves.append(rms_db(block, hop=hop, window_samples=hop, floor_db=2 * QUIET_DB))
     except MediaError as error:
         if error.status != "no_audio":
