@@ -83,7 +83,8 @@ def test_sound_of_every_readable_film_is_as_long_as_the_picture_and_in_time(
     # Where the film flashes, and the stand-in for the spotter therefore lets it sound.
     energy = np.square(sound(written, 1000))[:2000]
     loud_s = np.flatnonzero(energy > 0.02 * energy.max()) / 1000
-    begins_s = [loud_s[loud_s > flash_s - 0.3].min() for flash_s in (flashes_s := flash_times_s(written))]
+    flashes_s = flash_times_s(written)
+    begins_s = [loud_s[loud_s > flash_s - 0.3].min() for flash_s in flashes_s]
     off_ms = 1000 * max(abs(begin_s - flash_s) for begin_s, flash_s in zip(begins_s, flashes_s, strict=True))
     record_property(
         "soundtracks",
