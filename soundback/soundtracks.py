@@ -56,7 +56,7 @@ def find_videos(paths: Iterable[Path]) -> list[Path]:
     """The videos that are meant: files as they are, of a folder those in it, by name; folders below are left alone.
 
     Raises:
-      SoundbackError: if there is none, or two have one name: their outputs would be one.
+      SoundbackError: if there is none.
     """
     paths = list(paths)
     videos = []
@@ -64,9 +64,6 @@ def find_videos(paths: Iterable[Path]) -> list[Path]:
         videos += sorted(each for each in path.iterdir() if is_video(each)) if path.is_dir() else [path]
     if not videos:
         raise SoundbackError(f"There is no video in {', '.join(map(str, paths))}; folders below are not looked into.")
-    named = Counter(video.name for video in videos)
-    if twice := next((name for name, n in named.items() if n > 1), None):
-        raise SoundbackError(f"Two videos are called {twice}; one would overwrite the other. Take them one by one.")
     return videos
 
 
@@ -90,21 +87,24 @@ def sound_videos(
       progress: called with milliseconds of video.
 
     Raises:
-      SoundbackError: if `out` holds one of the videos.
+      SoundbackError: if `out` holds one of the videos, or two of them would have one output.
     """
-    if inside := next((video for video in videos if video.parent.resolve() == out.resolve()), None):
-        raise SoundbackError(f"{out} is where {inside.name} is. Say another folder, so that none is overwritten.")
+    if own := next((video for video in videos if video.parent.resolve() == out.resolve()), None):
+        raise SoundbackError(f"{out} is where {own.name} is. Say another folder, so that none is overwritten.")
+    targets = [out / _name(video, suffix) for video in videos]
+    named = Counter(target.name for target in targets)
+    if twice := next((name for name, n in named.items() if n > 1), None):
+        raise SoundbackError(f"Two videos would both be written to {out / twice}. Take them one by one.")
     out.mkdir(parents=True, exist_ok=True)
     lengths_ms = [_length_ms(video) for video in videos]
     outcomes: list[Outcome] = []
     work: Generate | None = None
-    for number, video in enumerate(videos):
+    for number, (video, target) in enumerate(zip(videos, targets, strict=True)):
 
         def inside(done: int, total: int, number: int = number) -> None:
             share = lengths_ms[number] * done // max(total, 1)
             progress(sum(lengths_ms[:number]) + share, sum(lengths_ms))
 
-        target = out / _name(video, suffix)
         instead = target.with_suffix(".mkv")
         if done := next((path for path in (target, instead) if path.exists() and not overwrite), None):
             outcomes.append(Outcome(video.name, "kept", done.name))
