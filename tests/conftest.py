@@ -11,6 +11,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TABLES = {
     "soundtracks": "film                                          in    picture s  sound s  frames  off ms   picture",
+    "sync": "cues       rate  start, ms   10 min, ms  drift, ms",
 }
 """Of each table that tests print: its head."""
 
