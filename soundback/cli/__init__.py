@@ -1,6 +1,7 @@
 """The `soundback` command."""
 
-from soundback.cli import datasets, figures, videos
+# In the order in which --help lists their commands.
+from soundback.cli import videos, figures, datasets  # noqa: I001
 from soundback.cli.shell import app
 
 __all__ = ["app", "datasets", "figures", "videos"]

@@ -226,7 +226,7 @@ def page(
     most_mb: Annotated[int, typer.Option(min=1, help="Largest upload, in megabytes.")] = 500,
     most_minutes: Annotated[float, typer.Option(min=0.1, help="Longest video, in minutes.")] = 30,
 ) -> None:
-    """Opens a web page: drop a video, see its cue sheet, correct it, hear it, download it. Needs soundback[app]."""
+    """Opens a web page: drop a video, see its cue sheet, correct it, hear it, download it. Needs the extra `app`."""
     with sentences():
         try:
             from soundback.app import serve
