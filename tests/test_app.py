@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import socket
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +31,7 @@ from soundback.media.containers import probe
 from soundback.params import load_params
 from soundback.sounding.sampler import Sampler
 from soundback.sounding.wavenet import build_wavenet
-from soundback.soundtrack import Soundtrack
+from soundback.soundtrack import Soundtrack, Take
 from tests.synthetic import Film
 from tests.test_browser import NO_BROWSER, find_browser
 
@@ -103,8 +105,6 @@ def soundtrack() -> Soundtrack:
 @pytest.fixture(scope="module")
 def temporary(tmp_path_factory) -> Iterator[Path]:
     """The only folder that anything may be written to."""
-    import tempfile
-
     folder = tmp_path_factory.mktemp("temporary")
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
     yield folder
@@ -116,8 +116,19 @@ def address(soundtrack, temporary) -> Iterator[str]:
     with socket.socket() as probing:
         probing.bind(("127.0.0.1", 0))
         port = probing.getsockname()[1]
+    contacted: set[str] = set()
+
+    def watch_sockets(event: str, arguments: tuple) -> None:
+        if event == "socket.connect" and isinstance(arguments[1], tuple):
+            contacted.add(arguments[1][0])
+        elif event == "socket.getaddrinfo":
+            contacted.add(str(arguments[0]))
+
+    sys.addaudithook(watch_sockets)  # It stays, but nobody looks at what it finds later.
     with open_app(soundtrack, port=port, most_mb=MOST_MB, most_minutes=MOST_MINUTES) as address:
         yield address
+    assert contacted <= {"127.0.0.1", "localhost"}, "the server itself asks no other machine either"
+    assert not Path(".gradio").exists()
     assert not list(temporary.glob("soundback-app-*")), "all is removed when the page is no longer served"
 
 
@@ -257,6 +268,7 @@ def test_a_table_that_says_nonsense_is_named_row_by_row_and_nothing_is_sounded(p
     page.get_by_label("Segment 4 ends at").fill("2.5")
     press(page, "Sound it again")
     fault = page.get_by_role("alert").filter(has_text="Nothing was sounded")
+    expect(fault).to_be_in_viewport()  # Far from the button that was pressed, but seen.
     for words in (
         "Row 2 starts at 1 s, before row 1 has ended (1.5 s).",
         "Row 3 ends at 9 s; the video is 4.00 s long.",
@@ -347,6 +359,60 @@ def test_stop_ends_the_work_itself_and_the_page_goes_on(page, film, slow_watchin
     monkeypatch.undo()
     press(page, "Watch and sound")
     expect(said(page)).to_be_visible()
+
+
+@slow
+def test_a_failure_of_which_nobody_thought_is_said_too(page, film, soundtrack, monkeypatch):
+    monkeypatch.setattr(soundtrack, "spot", lambda video, take, progress: 1 / 0)
+    bring(page, film)
+    expect(page.get_by_text("film.mp4:")).to_be_visible()
+    press(page, "Watch and sound")
+    expect(page.get_by_role("alert").filter(has_text="Something went wrong in Soundback.")).to_be_visible()
+    expect(page.get_by_role("progressbar")).to_have_count(0)
+
+
+@slow
+@pytest.mark.parametrize(
+    ("label", "typed", "words"),
+    [
+        ("Loudness in LUFS", "loud", "Loudness must be a number from -70 to 0 LUFS, not 'loud'."),
+        ("Loudness in LUFS", "6", "Loudness must be a number from -70 to 0 LUFS, not '6'."),
+        ("Seed", "", "The seed must be a whole number from 0 to 4294967295."),
+        ("Seed", "-1", "The seed must be a whole number from 0 to 4294967295."),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(page, film, label, typed, words):
+    bring(page, film)
+    expect(page.get_by_text("film.mp4:")).to_be_visible()
+    press(page, "Options")
+    page.get_by_label(label).fill(typed)
+    press(page, "Watch and sound")
+    expect(page.get_by_role("alert").filter(has_text=words)).to_be_visible()
+
+
+@slow
+def test_the_options_reach_the_sound(page, film, soundtrack, monkeypatch):
+    takes, generate = [], soundtrack.generate
+
+    def note(video, out, *, take, **options):
+        takes.append(take)
+        return generate(video, out, take=take, **options)
+
+    monkeypatch.setattr(soundtrack, "generate", note)
+    bring(page, film)
+    expect(page.get_by_text("film.mp4:")).to_be_visible()
+    press(page, "Options")
+    page.get_by_label("Loudness in LUFS").fill("-30")
+    page.get_by_label("Keep it, and add ours").focus()
+    page.keyboard.press("Space")
+    page.get_by_label("What it is, when watching").focus()
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    press(page, "Watch and sound")
+    expect(said(page)).to_be_visible()
+    (take,) = takes
+    assert take == Take(0, "Drum", "quiet", mix="keep", loudness_lufs=-30.0)
+    assert "What sounds when: Drum from 0.00 to" in page.locator(".sheet img").get_attribute("alt")
 
 
 @slow

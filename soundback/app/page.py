@@ -42,6 +42,7 @@ MIXES = [
 ]
 UNSURE = [("Stay quiet", "quiet"), ("Sound what is likeliest", "best")]
 LOUDNESS_LUFS = -70.0, 0.0
+MOST_SEED = 2**32 - 1
 WHATEVER_IS_SEEN = "Whatever is seen"
 
 
@@ -86,7 +87,8 @@ def build_page(soundtrack: Soundtrack, visitors: Visitors, limits: Limits) -> gr
     """
     # What is left in Gradio's own folder is what nobody took: the page takes every upload away at once.
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=UPLOAD_LIFE_S) as blocks:
-        _Page(soundtrack, visitors, limits)
+        page = _Page(soundtrack, visitors, limits)
+        blocks.unload(page.leave)
     return blocks
 
 
@@ -103,10 +105,12 @@ class _Page:
         self.upload = gr.File(height=150, label=f"Your video: at most {limits.mb:g} MB and {limits.minutes:g} minutes")
         self.brought = gr.HTML('<p class="said" role="status"></p>')
         self._lay_out_options()
-        with gr.Row():
-            self.watch = gr.Button("Watch and sound", variant="primary")
-            self.stop = gr.Button("Stop")
-        self.status = gr.HTML(status())
+        # They stay in sight: what a button far below sets off is said here, and stopped here.
+        with gr.Column(elem_classes="controls"):
+            with gr.Row():
+                self.watch = gr.Button("Watch and sound", variant="primary", min_width=100)
+                self.stop = gr.Button("Stop", min_width=100)
+            self.status = gr.HTML(status())
         with gr.Column(visible=False) as self.results:
             self.made = gr.HTML()
             self.drawn = gr.HTML()
@@ -134,7 +138,7 @@ class _Page:
                 self.loudness_lufs = gr.Textbox(
                     label="Loudness in LUFS, -23 for instance; empty: as the cue sheet says", max_lines=1
                 )
-                self.seed = gr.Number(0, label="Seed: another one, another take", precision=0, minimum=0)
+                self.seed = gr.Number(0, label="Seed: another one, another take", precision=0)
 
     def _connect(self) -> None:
         every = [self.upload, self.brought, self.status, self.results, self.made, self.drawn, self.table]
@@ -150,10 +154,11 @@ class _Page:
             self.sound_again, [self.table, *take], every, show_progress="minimal", api_visibility="private", **work
         )
         begun = [watching, sounding]
-        self.upload.upload(self.bring, self.upload, every, cancels=begun, **plain)
-        self.own_sheet.upload(self.bring_sheet, self.own_sheet, every, **plain)
+        bringing = self.upload.upload(self.bring, self.upload, every, cancels=begun, **plain)
+        editing = self.own_sheet.upload(self.bring_sheet, self.own_sheet, every, **plain)
+        for event in (*begun, bringing, editing):
+            event.failure(self.fail, None, self.status, queue=False, **plain)
         self.stop.click(self.stop_work, None, self.status, cancels=begun, queue=False, **plain)
-        gr.context.Context.root_block.unload(self.leave)
 
     def bring(self, uploaded: str, request: gr.Request) -> Shown:
         """Takes an uploaded video, or says why not."""
@@ -193,13 +198,19 @@ class _Page:
         }
 
     def watch_and_sound(
-        self, seed: int, category: str, when_unsure: Any, mix: Any, loudness_lufs: str | None, request: gr.Request
+        self,
+        seed: float | None,
+        category: str,
+        when_unsure: Any,
+        mix: Any,
+        loudness_lufs: str | None,
+        request: gr.Request,
     ) -> Iterator[Shown]:
         """Watches the video, shows the cue sheet, sounds it and shows the result."""
         try:
             visitor = self._with_video(request)
             chosen = None if category == WHATEVER_IS_SEEN else category
-            take = Take(int(seed), chosen, when_unsure, mix=mix, loudness_lufs=_loudness(loudness_lufs))
+            take = Take(_seed(seed), chosen, when_unsure, mix=mix, loudness_lufs=_loudness(loudness_lufs))
             sheet = yield from self._follow(
                 visitor,
                 "Watching",
@@ -221,7 +232,7 @@ class _Page:
     def sound_again(
         self,
         rows: str,
-        seed: int,
+        seed: float | None,
         category: str,
         when_unsure: Any,
         mix: Any,
@@ -235,7 +246,7 @@ class _Page:
             if visitor.sheet is None:
                 raise SoundbackError("Have the video watched first.")
             sheet = edited(visitor.sheet, rows, self.soundtrack.categories)
-            yield from self._sound(visitor, sheet, Take(int(seed), mix=mix, loudness_lufs=_loudness(loudness_lufs)))
+            yield from self._sound(visitor, sheet, Take(_seed(seed), mix=mix, loudness_lufs=_loudness(loudness_lufs)))
         except SoundbackError as error:
             yield {self.status: status(fault=str(error))}
         except (Stopped, CancelledError):
@@ -245,6 +256,12 @@ class _Page:
         """Stops what is under way for the visitor."""
         self.visitors.of(request.session_hash).stop.set()
         return {self.status: status("Stopped.")}
+
+    def fail(self) -> Shown:
+        """Says that something went wrong of which nobody thought; Gradio has printed what."""
+        return {
+            self.status: status(fault="Something went wrong in Soundback. What it was stands where it was started.")
+        }
 
     def leave(self, request: gr.Request) -> None:
         """Forgets a visitor whose page is closed."""
@@ -318,6 +335,17 @@ def _video_of(visitor: Visitor) -> Path:
     if visitor.video is None:
         raise SoundbackError("Bring a video first.")
     return visitor.video
+
+
+def _seed(typed: float | None) -> int:
+    """What was typed as seed.
+
+    Raises:
+      SoundbackError: when it is none.
+    """
+    if typed is None or not 0 <= typed <= MOST_SEED:
+        raise SoundbackError(f"The seed must be a whole number from 0 to {MOST_SEED}.")
+    return int(typed)
 
 
 def _loudness(typed: str | None) -> float | None:

@@ -96,7 +96,7 @@ class _Row:
 def _parse(rows: str) -> list[dict[str, Any]]:
     try:
         parsed = json.loads(rows)
-    except ValueError:
+    except (TypeError, ValueError):
         parsed = None
     if not isinstance(parsed, list) or not all(isinstance(row, dict) for row in parsed):
         raise DataContractError("What was sent is no table of segments. Load the page again.")
