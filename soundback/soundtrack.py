@@ -34,7 +34,7 @@ PARAMS = "params.yaml"
 HIDES_LEAD = (".mp4", ".m4v", ".mov")
 """Containers that can begin between two key frames."""
 
-OWN_CLIPS = "train on clips of your own: soundback table CLIPS, dvc repro, soundback export MODELS"
+OWN_CLIPS = "train on clips of your own (soundback table CLIPS, dvc repro, soundback generate)"
 MOSTLY = 0.5
 """Of a video; where less than that is recognised, its user is told."""
 
@@ -95,7 +95,8 @@ class Sounded:
         """How long it took, in a sentence."""
         whole_s = sum(self.spent_s.values())
         parts = ", ".join(f"{what} {spent_s:.1f} s" for what, spent_s in self.spent_s.items())
-        return f"{self.length_s:.1f} s of video in {whole_s:.1f} s, {self.length_s / whole_s:.2f} times real time: {parts}."
+        pace = f"{self.length_s:.1f} s of video in {whole_s:.1f} s, {self.length_s / whole_s:.2f} times real time"
+        return f"{pace}: {parts}."
 
 
 class Soundtrack:
@@ -185,7 +186,8 @@ class Soundtrack:
         Raises:
           DataContractError: when they are something else.
         """
-        return self.watch([frames] if isinstance(frames, np.ndarray) else frames).sheet
+        batches = [frames] if isinstance(frames, np.ndarray) else frames
+        return self.watch(map(self._checked, batches)).sheet
 
     def watch(self, batches: Iterable[np.ndarray], *, when_unsure: WhenUnsure = "quiet") -> Watched:
         """As `spot_frames`, with what the cue sheet was written from.
@@ -207,8 +209,7 @@ class Soundtrack:
                 yield frames
 
         # Each shot on its own: that a picture gives way to another is nothing that sounds.
-        shots = split_shots(map(self._checked, batches))
-        for number, shot in itertools.groupby(shots, key=lambda numbered: numbered[0]):
+        for number, shot in itertools.groupby(split_shots(batches), key=lambda numbered: numbered[0]):
             if number:
                 cuts.append(sum(len(curve[0]) for curve in curves))
             curves.append(np.stack(self.spotter.predict(classified(shot))))
@@ -309,7 +310,7 @@ class Soundtrack:
                         piece.path, tracks, stems_folder(out), gain_db=gain_db, overwrite=overwrite
                     )
         if cues is None and take.category is None:
-            notes += self._unrecognised(sheet, video)
+            notes += self.unrecognised(sheet, video)
         notes += [note for note in (piece.note, joined.note) if note]
         return Sounded(joined.path, sheet, tuple(stems), tuple(notes), length_s, clock.spent_s)
 
@@ -359,7 +360,8 @@ class Soundtrack:
             write_wav_pieces(tracks[name], heard(part), self.sample_rate)
         return tracks
 
-    def _unrecognised(self, sheet: CueSheet, video: Path) -> list[str]:
+    def unrecognised(self, sheet: CueSheet, video: Path) -> list[str]:
+        """What to tell the user of a video in which little was recognised: a sentence, or none."""
         n_known = sum(len(range(*sheet.frames_of(each).indices(sheet.n_frames))) for each in sheet.segments)
         share = 1 - n_known / sheet.n_frames
         if share < MOSTLY:

@@ -1,27 +1,38 @@
-"""Soundtracks for a folder of videos: one after the other, none lost to another's failure."""
+"""Soundtracks for many videos: one after the other, none lost to another's failure."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
 from soundback.errors import MediaError, SoundbackError
-from soundback.media import ffmpeg
-from soundback.media.containers import MUXERS
+from soundback.media.containers import MUXERS, outline
 from soundback.outputs import whole_file
 from soundback.progress import Progress, no_progress
 from soundback.sources.clip_folder import is_video
 
 TABLE = "soundtracks.csv"
-MILLI = 1000  # Progress counts whole things; a video is a thousand of them.
+
+
+class Written(Protocol):
+    """What is known of a video that has its sound."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know."""
 
 
 class Generate(Protocol):
     """Does one video."""
 
-    def __call__(self, video: Path, out: Path, *, progress: Progress) -> object:
-        """Writes `video` with sound to `out`; raises a MediaError if it cannot."""
+    def __call__(self, video: Path, out: Path, *, progress: Progress) -> Written:
+        """Writes `video` with sound to `out`, or beside it; raises a MediaError if it cannot."""
 
 
 @dataclass(frozen=True)
@@ -32,57 +43,95 @@ class Outcome:
       video: its name.
       status: ok, kept (its output was there already), or a `MediaError` status.
       out: name of the video with sound; "" without one.
-      reason: why there is none.
+      words: why there is none, or what to know of it.
     """
 
     video: str
     status: str
     out: str = ""
-    reason: str = ""
+    words: str = ""
 
 
-def sound_folder(
-    folder: Path, out: Path, generate: Callable[[], Generate], *, overwrite: bool, progress: Progress = no_progress
-) -> list[Outcome]:
-    """Gives every video of a folder its sound back, and writes what came of each to soundtracks.csv beside them.
-
-    Args:
-      folder: where the videos are; folders below it are left alone.
-      out: where they go with sound, under their own names; .mkv is added to one that cannot be written as it is.
-      generate: gives the function that does it; only asked if there is a video to do, for that takes seconds.
-      overwrite: make those anew whose output is there already.
-      progress: called as it goes.
+def find_videos(paths: Iterable[Path]) -> list[Path]:
+    """The videos that are meant: files as they are, of a folder those in it, by name; folders below are left alone.
 
     Raises:
-      SoundbackError: if there is no video in the folder, or `out` is the folder itself.
+      SoundbackError: if there is none, or two have one name: their outputs would be one.
     """
-    videos = sorted(path for path in folder.iterdir() if is_video(path))
+    paths = list(paths)
+    videos = []
+    for path in paths:
+        videos += sorted(each for each in path.iterdir() if is_video(each)) if path.is_dir() else [path]
     if not videos:
-        raise SoundbackError(f"There is no video in {folder}; folders below it are not looked into.")
-    if out.resolve() == folder.resolve():
-        raise SoundbackError(f"{out} is where the videos are. Say another folder, so that none is overwritten.")
+        raise SoundbackError(f"There is no video in {', '.join(map(str, paths))}; folders below are not looked into.")
+    named = Counter(video.name for video in videos)
+    if twice := next((name for name, n in named.items() if n > 1), None):
+        raise SoundbackError(f"Two videos are called {twice}; one would overwrite the other. Take them one by one.")
+    return videos
+
+
+def sound_videos(
+    videos: Sequence[Path],
+    out: Path,
+    generate: Callable[[], Generate],
+    *,
+    suffix: str | None = None,
+    overwrite: bool,
+    progress: Progress = no_progress,
+) -> list[Outcome]:
+    """Gives every video its sound back, and writes what came of each to soundtracks.csv beside them.
+
+    Args:
+      videos: of different names.
+      out: folder where they go with sound, under their own names; made if missing.
+      generate: gives the function that does it; only asked if there is a video to do, for that takes seconds.
+      suffix: names the container of all; by default each keeps its own, and .mkv is added to one that cannot.
+      overwrite: make those anew whose output is there already.
+      progress: called with milliseconds of video.
+
+    Raises:
+      SoundbackError: if `out` holds one of the videos.
+    """
+    if inside := next((video for video in videos if video.parent.resolve() == out.resolve()), None):
+        raise SoundbackError(f"{out} is where {inside.name} is. Say another folder, so that none is overwritten.")
     out.mkdir(parents=True, exist_ok=True)
+    lengths_ms = [_length_ms(video) for video in videos]
     outcomes: list[Outcome] = []
     work: Generate | None = None
     for number, video in enumerate(videos):
 
         def inside(done: int, total: int, number: int = number) -> None:
-            progress(number * MILLI + MILLI * done // max(total, 1), len(videos) * MILLI)
+            share = lengths_ms[number] * done // max(total, 1)
+            progress(sum(lengths_ms[:number]) + share, sum(lengths_ms))
 
-        target = out / (video.name if video.suffix.lower() in MUXERS else f"{video.name}.mkv")
-        if target.exists() and not overwrite:
-            outcomes.append(Outcome(video.name, "kept", target.name))
+        target = out / _name(video, suffix)
+        instead = target.with_suffix(".mkv")
+        if done := next((path for path in (target, instead) if path.exists() and not overwrite), None):
+            outcomes.append(Outcome(video.name, "kept", done.name))
         else:
             try:
-                ffmpeg.probe(video)
+                outline(video)
                 work = work or generate()
-                work(video, target, progress=inside)
-                outcomes.append(Outcome(video.name, "ok", target.name))
+                written = work(video, target, progress=inside)
+                outcomes.append(Outcome(video.name, "ok", written.path.name, " ".join(written.notes)))
             except MediaError as error:
-                outcomes.append(Outcome(video.name, error.status, reason=str(error)))
+                outcomes.append(Outcome(video.name, error.status, words=str(error)))
         _write(outcomes, out / TABLE)
         inside(1, 1)
     return outcomes
+
+
+def _name(video: Path, suffix: str | None) -> str:
+    if suffix is not None:
+        return f"{video.stem}{suffix}"
+    return video.name if video.suffix.lower() in MUXERS else f"{video.name}.mkv"
+
+
+def _length_ms(video: Path) -> int:
+    try:
+        return round(1000 * outline(video).duration_s)
+    except MediaError:
+        return 0  # It is named when its turn comes.
 
 
 def _write(outcomes: Sequence[Outcome], path: Path) -> None:

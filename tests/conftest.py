@@ -8,3 +8,20 @@ import flows.pipeline  # noqa: F401
 
 # A shell that starts pytest in the background has it ignore Ctrl-C, and so would all it starts; some tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+TABLES = {
+    "soundtracks": "film                                          in    picture s  sound s  frames  off ms   picture",
+}
+"""Of each table that tests print: its head."""
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints the tables whose rows tests recorded: workers that run tests side by side have no terminal."""
+    for table, head in TABLES.items():
+        reports = [each for outcome in ("passed", "failed") for each in terminalreporter.stats.get(outcome, [])]
+        rows = [value for report in reports for name, value in report.user_properties if name == table]
+        if rows:
+            terminalreporter.section(table)
+            terminalreporter.write_line(head)
+            for row in rows:
+                terminalreporter.write_line(row)

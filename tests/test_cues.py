@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from soundback.cue_files import read_cues, write_cues
 from soundback.cues import (
     N_CURVE_FEATURES,
     CueSheet,
@@ -12,8 +13,6 @@ from soundback.cues import (
     Segment,
     conditioning,
     pick_hits,
-    read_cues,
-    write_cues,
 )
 from soundback.errors import DataContractError
 from soundback.params import Cues
@@ -86,11 +85,12 @@ def test_rows_that_do_not_fit_each_other_are_named(tmp_path):
         "segment,0,0.08,Drum,1\nsegment,0.04,0.12,Bell,1\n"
         "loudness,0.0,0.04,,-20\nloudness,0.04,0.08,,-20\nloudness,0.04,0.08,,-21\nhit,0.05,0.09,,1\n"
     )
-    with pytest.raises(DataContractError, match="3 fault") as caught:
+    with pytest.raises(DataContractError, match="4 fault") as caught:
         read_cues(path)
     assert "line 3: this segment starts before" in str(caught.value)
-    assert "line 6: a second loudness" in str(caught.value)
-    assert "line 7: 0.05 s is not one of" in str(caught.value)
+    assert "line 6: a second loudness at 0.04 s; the first is in line 5" in str(caught.value)
+    assert "line 3: the segment ends at 0.12 s, after the last frame (0.08 s)" in str(caught.value)
+    assert "line 7: 0.05 s is no frame time" in str(caught.value)
 
 
 def test_hits_are_measured_where_the_sound_starts_and_nowhere_else():

@@ -17,8 +17,8 @@ from soundback.errors import MediaError
 from soundback.media import ffmpeg
 from soundback.media.audio import write_wav
 from tests.processes import still_running
-from tests.synthetic import BRIGHT, DARK, Film, clicks, tone
-from tests.timing import HOP, RATE, SAMPLE_RATE, all_frames, click_frames, flash_frames
+from tests.synthetic import BRIGHT, DARK, Film, tone
+from tests.timing import RATE, SAMPLE_RATE, all_frames, click_frames
 
 
 def video_packets(path: Path) -> list[bytes]:
@@ -149,57 +149,6 @@ def test_failure_says_what_ffmpeg_said_without_folders_or_addresses(tmp_path):
 def test_same_run_gives_the_same_bytes(tmp_path):
     first, second = (Film().write(tmp_path / name).read_bytes() for name in ("a.mp4", "b.mp4"))
     assert first == second
-
-
-@pytest.mark.parametrize(
-    ("source", "target"), [(".mp4", ".mp4"), (".mp4", ".mkv"), (".mkv", ".mov"), (".webm", ".webm")]
-)
-def test_mux_copies_the_picture_and_replaces_the_sound(tmp_path, source, target):
-    video = Film(events_s=(0.4,)).write(tmp_path / f"film{source}")
-    wav, out = tmp_path / "new.wav", tmp_path / f"out{target}"
-    write_wav(wav, clicks([1.48], duration_s=2, sample_rate=8000), 8000)
-    ffmpeg.mux(video, wav, out)
-    assert video_packets(out) == video_packets(video)
-    assert flash_frames(out) == [10]
-    assert click_frames(out) == [37]
-    probe = ffmpeg.probe(out)
-    assert (probe.audio_codec, probe.audio_sample_rate) == ("opus" if target == ".webm" else "aac", 48000)
-    with av.open(str(out)) as container:
-        comments = {key.lower(): value for key, value in container.metadata.items()}
-    assert comments["comment"] == "synthetic sound by Soundback"
-
-
-@pytest.mark.parametrize("sound_s", [0.5, 2.0, 7.0])
-@pytest.mark.parametrize("film", [Film(), Film(picture_late_s=0.52), Film(frame_rate="30000/1001")])
-def test_sound_is_as_long_as_the_picture(tmp_path, sound_s, film):
-    video = film.write(tmp_path / "film.mp4")
-    wav, out = tmp_path / "new.wav", tmp_path / "out.mp4"
-    write_wav(wav, tone(440, duration_s=sound_s, sample_rate=8000), 8000)
-    ffmpeg.mux(video, wav, out)
-    n_frames = len(all_frames(out))
-    assert n_frames == len(all_frames(video))
-    assert len(ffmpeg.read_waveform(out, sample_rate=8000)) / HOP == pytest.approx(n_frames, abs=1)
-
-
-def test_mux_leaves_nothing_behind_when_it_fails(tmp_path):
-    video = Film().write(tmp_path / "film.mp4")
-    wav = tmp_path / "new.wav"
-    write_wav(wav, tone(440, duration_s=1, sample_rate=8000), 8000)
-    before = sorted(tmp_path.iterdir())
-    for name in ("out.webm", "out.avi", "out"):  # H.264 does not go into WebM
-        with pytest.raises(MediaError, match=name) as caught:
-            ffmpeg.mux(video, wav, tmp_path / name)
-        assert caught.value.status == "refused"
-    assert sorted(tmp_path.iterdir()) == before
-
-
-def test_mux_replaces_an_output_only_when_done(tmp_path):
-    video = Film().write(tmp_path / "film.mp4")
-    out = tmp_path / "out.mp4"
-    out.write_bytes(b"the old one")
-    with pytest.raises(MediaError, match=r"no\.wav"):
-        ffmpeg.mux(video, tmp_path / "no.wav", out)
-    assert out.read_bytes() == b"the old one"
 
 
 def test_strip_sound_keeps_the_picture_untouched(tmp_path):

@@ -3,70 +3,19 @@
 from dataclasses import replace
 from itertools import pairwise
 
-import keras
 import numpy as np
 import pytest
 
-from soundback import params as settings_of
-from soundback.cues import N_CURVE_FEATURES, CueSheet, Segment
-from soundback.errors import ModelError
-from soundback.params import load_params
-from soundback.sounding.sampler import Sampler
-from soundback.sounding.wavenet import build_wavenet
-from soundback.soundtrack import Soundtrack, _overlap_add
-
-CATEGORIES = ("Bell", "Drum")
-FRAME_RATE, HOP = 25, 40
-SETTINGS = settings_of.Soundtrack(
-    smoothing_s=0.12,
-    min_segment_s=0.2,
-    max_segment_s=1.0,
-    crossfade_s=0.08,
-    temperature=1.0,
-    top_p=1.0,
-    weights="float32",
-)
-CARD = {
-    "categories": list(CATEGORIES),
-    "sample_rate": 1000,
-    "frame_rate": FRAME_RATE,
-    "hop": HOP,
-    "cues": {"loudness_window_s": 0.16, "loudness_floor_db": -60.0},
-}
-
-
-class BrightIsBell:
-    """Stands in for the classifier: bright frames are bells, dark ones drums, gray ones unsure, 250 is unknown."""
-
-    categories, size, fit, unsure_below = CATEGORIES, 8, "stretch", 0.6
-
-    def recognise(self, frames):
-        bell = frames.mean(axis=(1, 2)) / 255
-        return np.stack([bell, 1 - bell], axis=1).astype(np.float32), bell != 250 / 255
-
-
-class ConstantSpotter:
-    """Stands in for the spotter."""
-
-    size, fit, frame_rate = 8, "stretch", FRAME_RATE
-
-    def predict(self, batches):
-        n_frames = sum(len(batch) for batch in batches)
-        return np.full(n_frames, -20, np.float32), np.zeros(n_frames, np.float32)
+from soundback.cues import CueSheet, Segment
+from soundback.errors import DataContractError, ModelError
+from soundback.sounding.rendering import _curves_of_unit, only, overlap_add
+from soundback.soundtrack import Soundtrack
+from tests.tiny import CARD, FRAME_RATE, HOP, SETTINGS, BrightIsBell, ConstantSpotter, make_soundtrack
 
 
 @pytest.fixture(scope="module")
 def soundtrack():
-    keras.utils.set_random_seed(1)
-    tiny = load_params().wavenet.model_copy(
-        update={"layers": 4, "cycles": 2, "residual_channels": 8, "gate_channels": 8, "skip_channels": 8}
-    )
-    network = build_wavenet(tiny, n_cues=len(CATEGORIES) + N_CURVE_FEATURES, hop=HOP)
-    # Random weights that are loud enough for every input to matter.
-    network.set_weights(
-        [weight + np.random.default_rng(0).normal(0, 0.2, weight.shape) for weight in network.get_weights()]
-    )
-    return Soundtrack(BrightIsBell(), ConstantSpotter(), Sampler.from_model(network), CARD, params=SETTINGS)
+    return make_soundtrack()
 
 
 def sheet_of(*segments, n_frames=100):
@@ -131,7 +80,7 @@ def test_where_nothing_is_known_nothing_sounds(soundtrack):
 
 def test_long_segments_are_cut_where_it_is_quiet(soundtrack):
     sheet = sheet_of(Segment(0.0, 4.0, "Bell", 1.0))
-    units = soundtrack._units(sheet)
+    units = soundtrack.renderer._units(sheet)
     assert [units[0].start, units[-1].end] == [0, 100]
     assert all(before.end == after.start for before, after in pairwise(units))
     assert all(unit.end - unit.start <= 25 for unit in units)
@@ -215,6 +164,20 @@ def test_a_video_without_a_picture_gives_an_empty_sheet(soundtrack):
     assert (watched.sheet.n_frames, watched.sheet.segments, watched.cuts) == (0, (), ())
 
 
+def test_what_begins_with_a_hit_was_silent_before(soundtrack):
+    def heard(hit_strength: float) -> tuple[np.ndarray, np.ndarray]:
+        hit = np.zeros(20, np.float32)
+        hit[0] = hit_strength
+        sheet = CueSheet(FRAME_RATE, (Segment(0.0, 0.8, "Bell", 1.0),), np.full(20, -20, np.float32), hit)
+        (unit,) = soundtrack.renderer._units(sheet)
+        return _curves_of_unit(sheet, unit, -5, 25, silence_db=-60.0)
+
+    loudness_db, hit = heard(0.4)
+    np.testing.assert_array_equal(loudness_db, np.repeat([-60, -20], (5, 25)))
+    np.testing.assert_array_equal(np.flatnonzero(hit), [5])
+    np.testing.assert_array_equal(heard(0.0)[0], np.full(30, -20))
+
+
 def test_models_that_do_not_belong_together_are_refused(soundtrack):
     def load(spotter, card):
         return Soundtrack(BrightIsBell(), spotter, soundtrack.sampler, CARD | card, params=SETTINGS)
@@ -229,9 +192,49 @@ def test_models_that_do_not_belong_together_are_refused(soundtrack):
         load(padding, {})
 
 
-def test_overlapping_pieces_add_up_and_gaps_are_silent():
+@pytest.mark.parametrize(("first", "end"), [(0, 15), (3, 15), (6, 13), (7, 8), (9, 11)])
+def test_overlapping_pieces_add_up_and_gaps_are_silent(first, end):
     pieces = [(2, np.ones(5, np.float32)), (5, np.ones(3, np.float32)), (12, np.ones(2, np.float32))]
     expected = np.zeros(15, np.float32)
     for start, piece in pieces:
         expected[start : start + len(piece)] += piece
-    np.testing.assert_array_equal(np.concatenate(list(_overlap_add(iter(pieces), 15))), expected)
+    heard = [piece for piece in pieces if piece[0] < end]
+    np.testing.assert_array_equal(np.concatenate(list(overlap_add(iter(heard), first, end))), expected[first:end])
+
+
+@pytest.mark.parametrize("stretch", [(0, 4000), (0, 1), (1599, 1601), (777, 2950), (3999, 4000), (1000, 1000)])
+def test_a_stretch_sounds_as_it_does_in_the_whole(soundtrack, stretch):
+    sheet = sheet_of(*THREE)
+    whole = soundtrack.render(sheet, seed=5)
+    pieces = list(soundtrack.renderer.stream(sheet, seed=5, stretch=stretch))
+    np.testing.assert_array_equal(np.concatenate([np.zeros(0), *pieces]), whole[slice(*stretch)])
+
+
+def test_the_categories_of_a_sheet_add_up_to_it(soundtrack):
+    sheet = sheet_of(*THREE)
+    parts = [soundtrack.render(only(sheet, category), seed=5) for category in ("Bell", "Drum")]
+    np.testing.assert_array_equal(sum(parts), soundtrack.render(sheet, seed=5))
+
+
+def test_temperature_can_be_another_than_that_of_the_params(soundtrack):
+    sheet = sheet_of(*THREE)
+    cold = soundtrack.renderer.at_temperature(0.05)
+    assert soundtrack.renderer.params.temperature == SETTINGS.temperature
+    assert soundtrack.renderer.at_temperature(None) is soundtrack.renderer
+    expected = make_soundtrack(temperature=0.05).render(sheet, seed=1)
+    np.testing.assert_array_equal(np.concatenate(list(cold.stream(sheet, seed=1))), expected)
+
+
+def test_unsure_stretches_are_quiet_or_of_the_likeliest_category(soundtrack):
+    frames = [np.full((20, 8, 8), level, np.uint8) for level in (255, 120, 250)]  # A bell, unsure, and unknown.
+    quiet, best = (soundtrack.watch(frames, when_unsure=how).sheet for how in ("quiet", "best"))
+    assert [segment.category for segment in quiet.segments] == ["Bell"]
+    assert [segment.category for segment in best.segments] == ["Bell", "Drum", "Bell"]
+    assert best.segments[-1].end_s == 60 / FRAME_RATE
+    np.testing.assert_array_equal(quiet.loudness_db, best.loudness_db)
+
+
+def test_frames_of_another_kind_are_refused_with_what_was_found(soundtrack):
+    for wrong in (np.zeros((3, 9, 9), np.uint8), np.zeros((3, 8, 8), np.float32), np.zeros((8, 8), np.uint8)):
+        with pytest.raises(DataContractError, match=r"uint8 \[n, 8, 8\], found"):
+            soundtrack.spot_frames(wrong)

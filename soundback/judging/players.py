@@ -9,7 +9,7 @@ import ffmpeg as ffmpeg_python
 import numpy as np
 import soundfile
 
-from soundback.media import ffmpeg
+from soundback.media import ffmpeg, muxing
 
 LARGE_VIDEO_BYTES, LARGEST_VIDEO_BYTES = 120_000, 300_000
 """A page should open on a phone: a large video is made smaller, and left out if it is the largest even so."""
@@ -51,7 +51,7 @@ def encode_video(video: Path, wave: bytes) -> bytes | None:
     with tempfile.TemporaryDirectory() as folder:
         track, whole, small = (Path(folder) / name for name in ("track.wav", "whole.mp4", "small.mp4"))
         track.write_bytes(wave)
-        ffmpeg.mux(video, track, whole)
+        muxing.join(video, [track], whole)
         if whole.stat().st_size <= LARGE_VIDEO_BYTES:
             return whole.read_bytes()
         _shrink(whole, small)

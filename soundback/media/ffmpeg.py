@@ -1,4 +1,4 @@
-"""Decodes and joins media files: the only module that starts ffmpeg.
+"""Decodes and copies media files: the only module that starts ffmpeg.
 
 ffmpeg-python writes the commands, imageio-ffmpeg brings the program (it brings no ffprobe, so PyAV does the probing).
 
@@ -31,12 +31,11 @@ from soundback.media.containers import (
     file_address,
     muxer,
     open_media,
-    picture_end_s,
     probe,
     start_time_s,
 )
 from soundback.media.light import gray_formula, is_high_range
-from soundback.outputs import check_free, whole_file
+from soundback.outputs import whole_file
 
 EMPTY_PHRASES = (  # what ffmpeg adds below the line that tells
     "Error opening input file",
@@ -53,9 +52,8 @@ LAST_LENGTH_UNTOLD = ("gif", "asf", "ogg")  # containers of which ffmpeg guesses
 INTEGER_DECODERS = {"aac": "aac_fixed", "ac3": "ac3_fixed", "mp3": "mp3"}
 FLOATING_AAC = ("LD", "ELD", "xHE-AAC")
 SOUND_PIECE_BYTES = 1 << 17
-SOUND_NOTE = "synthetic sound by Soundback"
 
-__all__ = ["Probe", "ffmpeg_path", "mux", "probe", "read_frames", "read_sound", "read_waveform", "run", "strip_sound"]
+__all__ = ["Probe", "ffmpeg_path", "probe", "read_frames", "read_sound", "read_waveform", "run", "strip_sound"]
 
 _GLOBAL = (
     "-nostdin",
@@ -210,42 +208,6 @@ def strip_sound(path: Path, out: Path) -> None:
         run(picture.output(file_address(partial), c="copy", format=kind, **options))
 
 
-def mux(video: Path, waveform_file: Path, out: Path) -> None:
-    """Gives a video another sound: the picture is copied untouched, its own sound dropped.
-
-    The sound is padded or cut to the length of the picture, at 48 kHz (Opus in .webm, else AAC); the file's comment
-    says that it is synthetic. Written whole or not at all.
-
-    Args:
-      video: a video file.
-      waveform_file: a sound file whose time 0 is the video's time 0.
-      out: where to; its suffix names the container.
-
-    Raises:
-      MediaError: as `probe`; refused when the picture cannot be copied into a container of that name.
-    """
-    facts = probe(video)
-    if not waveform_file.is_file():
-        raise MediaError("missing", f"There is no file {waveform_file}.")
-    end_s = picture_end_s(video)
-    picture = _source(video, start_s=facts.start_s, fflags="+genpts")["V:0"]
-    sound = ffmpeg.input(file_address(waveform_file)).filter("aresample", 48000)
-    sound = sound.filter("apad", whole_dur=f"{end_s:.6f}").filter("atrim", end=f"{end_s:.6f}")
-    codecs = {"c:v": "copy", "c:a": "libopus" if out.suffix.lower() == ".webm" else "aac"}
-    kind, options = muxer(out)
-    options |= {"format": kind, "metadata": f"comment={SOUND_NOTE}"}
-    with whole_file(out) as partial:
-        node = ffmpeg.output(picture, sound, file_address(partial), **codecs, **options)
-        try:
-            run(node)
-        except MediaError as error:
-            raise MediaError(
-                "refused",
-                f"The picture of {video.name} ({facts.video_codec}) could not be copied into {out.name}: {error} "
-                "Give the output the video's own suffix, or .mkv.",
-            ) from error
-
-
 def _source(path: Path, *, start_s: float | None, **options: Any) -> Any:
     """The input node of a file, its time stamps counted from `start_s`, or from where ffmpeg thinks best."""
     if start_s is not None:
@@ -253,16 +215,6 @@ def _source(path: Path, *, start_s: float | None, **options: Any) -> Any:
         # read apart would lose their offset.
         options |= {"copyts": None, "itsoffset": f"{-start_s:.6f}"}
     return ffmpeg.input(file_address(path), format_whitelist=CONTAINERS, **options)
-
-
-def check_output(out: Path, *, overwrite: bool) -> None:
-    """Refuses, before any work is done, what `mux` could not write.
-
-    Raises:
-      SoundbackError: when the suffix names no container, something is there already, or the folder is missing.
-    """
-    muxer(out)
-    check_free(out, overwrite=overwrite)
 
 
 def _on_the_grid(picture: Any, frame_rate: int) -> Any:

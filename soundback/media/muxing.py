@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import ffmpeg as graphs
 import numpy as np
+from slugify import slugify
 
 from soundback.errors import MediaError
 from soundback.media import ffmpeg
@@ -44,12 +45,12 @@ QUIET_DB = -50.0
 QUIET_STEP_S, QUIET_LEAST_S = 0.04, 0.3
 """Silence is looked for in steps of the one, over which sound is also faded, and lasts as long as the other."""
 
-TEXT_SUBTITLES = ("subrip", "ass", "ssa", "webvtt", "mov_text", "text")
+TEXT_SUBTITLES = ("subrip", "ass", "webvtt", "mov_text", "text")
 KEPT_SUBTITLES = {
     "mp4": ("mov_text",),
     "mov": ("mov_text",),
     "webm": ("webvtt",),
-    "matroska": ("subrip", "ass", "ssa", "webvtt", "dvd_subtitle", "hdmv_pgs_subtitle", "dvb_subtitle"),
+    "matroska": ("subrip", "ass", "webvtt", "dvd_subtitle", "hdmv_pgs_subtitle", "dvb_subtitle"),
 }
 WRITTEN_SUBTITLES = {"mp4": "mov_text", "mov": "mov_text", "webm": "webvtt", "matroska": "subrip"}
 """What text is written as where it cannot stay what it is."""
@@ -123,6 +124,8 @@ def join(
       SoundbackError: when there is no room for a Matroska file in place of `out`.
     """
     facts = probe(video)
+    if missing := next((track for track in tracks if not track.is_file()), None):
+        raise MediaError("missing", f"There is no file {missing}.")
     sound = _mixed(video, facts, tracks, wanted)
     extras = _look_for_extras(video)
     if out.suffix.lower() == WAV:
@@ -166,7 +169,7 @@ def write_stems(
     check_free(folder, overwrite=overwrite)
     facts = probe(video)
     end_s = picture_end_s(video)
-    parts = {name: _made([track], gain_db, end_s) for name, track in tracks.items()}
+    parts = {slugify(name, lowercase=False): _made([track], gain_db, end_s) for name, track in tracks.items()}
     if facts.has_audio:
         parts["original"] = _own(video, facts, end_s)
     with whole_folder(folder) as partial:
@@ -184,12 +187,11 @@ def quiet_gain(video: Path, *, sample_rate: int) -> Callable[[int, int], np.ndar
       sample_rate: of the sound that will fill these stretches, Hz.
 
     Returns:
-      Gain of samples [first, last) of that sound: float32 [last - first], 1 in silence, 0 elsewhere, with fades between.
-      All 1 for a video without sound, and behind the end of a shorter one.
+      Gain of samples [first, last) of that sound: float32 [last - first], 1 in silence, 0 elsewhere, with fades
+      between. All 1 for a video without sound, and behind the end of a shorter one.
     """
-    hop = round(QUIET_STEP_S * sample_rate)
-    quiet = _lasting(_loudness(video, sample_rate, hop) < QUIET_DB, round(QUIET_LEAST_S / QUIET_STEP_S))
-    middles = (np.arange(len(quiet)) + 0.5) * hop
+    quiet = _lasting(_loudness(video) < QUIET_DB, round(QUIET_LEAST_S / QUIET_STEP_S))
+    middles = (np.arange(len(quiet)) + 0.5) * QUIET_STEP_S * sample_rate
 
     def gain(first: int, last: int) -> np.ndarray:
         if not len(quiet):
@@ -278,18 +280,21 @@ def _source(path: Path, facts: Probe, **options: Any) -> Any:
 
 def _look_for_extras(path: Path) -> _Extras:
     with open_media(path) as container:
-        subtitles = tuple(stream.codec_context.name for stream in container.streams.subtitles if stream.codec_context)
+        subtitles = tuple(
+            stream.codec_context.codec.canonical_name for stream in container.streams.subtitles if stream.codec_context
+        )
         metadata = {key.lower(): value for key, value in container.metadata.items()}
         attachments = any(stream.type == "attachment" for stream in container.streams)
     comment = metadata.get("comment", "").removesuffix(SOUND_NOTE).removesuffix("; ")
     return _Extras(subtitles, attachments, comment)
 
 
-def _loudness(video: Path, sample_rate: int, hop: int) -> np.ndarray:
-    """RMS in dBFS of every `hop` samples of a video's own sound, float32 [n]; of one without sound, none."""
-    curves = [np.zeros(0, np.float32)]
+def _loudness(video: Path) -> np.ndarray:
+    """RMS in dBFS of every QUIET_STEP_S of a video's own sound, float32 [n]; of one without sound, none."""
+    hop, curves = round(QUIET_STEP_S * SAMPLE_RATE), [np.zeros(0, np.float32)]
     try:
-        for block in _blocks(ffmpeg.read_sound(video, sample_rate=sample_rate), hop):
+        # At the full rate: a whistle is no silence to a model of 8 kHz either.
+        for block in _blocks(ffmpeg.read_sound(video, sample_rate=SAMPLE_RATE), hop):
             curves.append(rms_db(block, hop=hop, window_samples=hop, floor_db=2 * QUIET_DB))
     except MediaError as error:
         if error.status != "no_audio":

@@ -11,8 +11,9 @@ from soundback.media.audio import rms_db
 MOST_CUT_DB, MOST_BOOST_DB = 50.0, 30.0
 """How far the fader moves; silence is not boosted into noise."""
 
-PASSES = 4
-"""Loudness is measured over a window longer than a frame, so the gain of one frame moves its neighbours' loudness."""
+PASSES = 2
+"""Loudness is measured over a window longer than a frame, so the gain of one frame moves its neighbours' loudness. More
+passes follow the curve no better, and swing between frames until that is heard as onsets."""
 
 FRAMES_BEFORE_HIT = 2
 """Loudness is measured over a window, so it rises this long before the hit that raises it."""

@@ -168,7 +168,9 @@ class Renderer:
         """What the network hears of a unit."""
         first, last = max(0, unit.start - self._half_fade), min(sheet.n_frames, unit.end + self._half_fade)
         pre_roll = -(-self.sampler.receptive_field // self.hop)
-        loudness_db, hit = _curves_of_unit(sheet, unit, first - pre_roll - CUE_CONTEXT, last + CUE_CONTEXT)
+        loudness_db, hit = _curves_of_unit(
+            sheet, unit, first - pre_roll - CUE_CONTEXT, last + CUE_CONTEXT, silence_db=self._measured["floor_db"]
+        )
         projected = self.sampler.project(self._conditioning(unit, loudness_db, hit, with_curves))
         projected = projected[CUE_CONTEXT:-CUE_CONTEXT]
         # A counter-based generator: the numbers of a unit depend on seed and place alone.
@@ -206,11 +208,19 @@ def only(sheet: CueSheet, category: str) -> CueSheet:
     return replace(sheet, segments=tuple(each for each in sheet.segments if each.category == category))
 
 
-def _curves_of_unit(sheet: CueSheet, unit: _Unit, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """Loudness and hits over frames [first, last); beyond the unit its loudness stays and nothing hits."""
+def _curves_of_unit(
+    sheet: CueSheet, unit: _Unit, first: int, last: int, *, silence_db: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Loudness and hits over frames [first, last); beyond the unit its loudness stays and nothing hits.
+
+    But what begins with a hit was silent before: or there would be nothing for it to rise from.
+    """
     frames = np.arange(first, last)
     inside = np.clip(frames, unit.start, unit.end - 1)
-    return sheet.loudness_db[inside], np.where(frames == inside, sheet.hit[inside], np.float32(0))
+    loudness_db, hit = sheet.loudness_db[inside], np.where(frames == inside, sheet.hit[inside], np.float32(0))
+    if sheet.hit[unit.start]:
+        loudness_db[frames < unit.start] = silence_db
+    return loudness_db, hit
 
 
 def _in_order(
