@@ -36,7 +36,7 @@ from tests.synthetic import Film
 from tests.test_browser import NO_BROWSER, find_browser
 
 DESK, PHONE = {"width": 1300, "height": 1000}, {"width": 360, "height": 740}
-WAIT_S = 25
+WAIT_S = 60
 MOST_MB, MOST_MINUTES = 1, 0.2
 
 slow = pytest.mark.slow
@@ -359,16 +359,6 @@ def test_stop_ends_the_work_itself_and_the_page_goes_on(page, film, slow_watchin
     monkeypatch.undo()
     press(page, "Watch and sound")
     expect(said(page)).to_be_visible()
-
-
-@slow
-def test_a_failure_of_which_nobody_thought_is_said_too(page, film, soundtrack, monkeypatch):
-    monkeypatch.setattr(soundtrack, "spot", lambda video, take, progress: 1 / 0)
-    bring(page, film)
-    expect(page.get_by_text("film.mp4:")).to_be_visible()
-    press(page, "Watch and sound")
-    expect(page.get_by_role("alert").filter(has_text="Something went wrong in Soundback.")).to_be_visible()
-    expect(page.get_by_role("progressbar")).to_have_count(0)
 
 
 @slow

@@ -154,10 +154,8 @@ class _Page:
             self.sound_again, [self.table, *take], every, show_progress="minimal", api_visibility="private", **work
         )
         begun = [watching, sounding]
-        bringing = self.upload.upload(self.bring, self.upload, every, cancels=begun, **plain)
-        editing = self.own_sheet.upload(self.bring_sheet, self.own_sheet, every, **plain)
-        for event in (*begun, bringing, editing):
-            event.failure(self.fail, None, self.status, queue=False, **plain)
+        self.upload.upload(self.bring, self.upload, every, cancels=begun, **plain)
+        self.own_sheet.upload(self.bring_sheet, self.own_sheet, every, **plain)
         self.stop.click(self.stop_work, None, self.status, cancels=begun, queue=False, **plain)
 
     def bring(self, uploaded: str, request: gr.Request) -> Shown:
@@ -256,12 +254,6 @@ class _Page:
         """Stops what is under way for the visitor."""
         self.visitors.of(request.session_hash).stop.set()
         return {self.status: status("Stopped.")}
-
-    def fail(self) -> Shown:
-        """Says that something went wrong of which nobody thought; Gradio has printed what."""
-        return {
-            self.status: status(fault="Something went wrong in Soundback. What it was stands where it was started.")
-        }
 
     def leave(self, request: gr.Request) -> None:
         """Forgets a visitor whose page is closed."""
