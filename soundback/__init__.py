@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from soundback.soundtrack import Soundtrack as Soundtrack
-    from soundback.soundtrack import Take as Take
+    from soundback.takes import Take as Take
 
 __all__ = ["Soundtrack", "Take"]
 
@@ -17,6 +17,6 @@ def __getattr__(name: str) -> Any:
     """`from soundback import Soundtrack`; only then is TensorFlow imported, which takes seconds."""
     if name not in __all__:
         raise AttributeError(f"module 'soundback' has no attribute {name!r}")
-    from soundback import soundtrack
+    from soundback import soundtrack, takes
 
-    return getattr(soundtrack, name)
+    return getattr(takes if name == "Take" else soundtrack, name)

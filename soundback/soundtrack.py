@@ -3,20 +3,18 @@
 import itertools
 import math
 import tempfile
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 
 from soundback import params as settings_of
 from soundback.cues import CueSheet, Segment
-from soundback.errors import DataContractError, MediaError, ModelError, SoundbackError
-from soundback.media import ffmpeg, loudness, muxing, remuxing
-from soundback.media.audio import read_wav_pieces, write_wav_pieces
+from soundback.errors import DataContractError, MediaError, ModelError
+from soundback.media import ffmpeg, muxing
+from soundback.media.audio import write_wav_pieces
 from soundback.media.containers import outline
 from soundback.model_files import load_model
 from soundback.outputs import check_free
@@ -25,78 +23,19 @@ from soundback.progress import Progress, no_progress
 from soundback.sounding.rendering import Renderer, only
 from soundback.sounding.sampler import Sampler
 from soundback.sounding.xla_sampler import open_sampler
+from soundback.takes import Clock, Piece, Sounded, Take, WhenUnsure, choose_gain, cut_piece, stems_folder
 from soundback.watching.classifier import Classifier
 from soundback.watching.segments import Watched, find_segments
 from soundback.watching.shots import split_shots
 from soundback.watching.spotter import Spotter
 
 PARAMS = "params.yaml"
-HIDES_LEAD = (".mp4", ".m4v", ".mov")
-"""Containers that can begin between two key frames."""
-
 OWN_CLIPS = "train on clips of your own (soundback table CLIPS, dvc repro, soundback generate)"
 MOSTLY = 0.5
 """Of a video; where less than that is recognised, its user is told."""
 
 SLACK_S = 0.5
 """By how much a cue sheet may be longer or shorter than the video it is said to be of: containers round."""
-
-WhenUnsure = Literal["quiet", "best"]
-
-
-@dataclass(frozen=True)
-class Take:
-    """How a video is to be sounded.
-
-    Attributes:
-      seed: another seed, another take; the same video, models and take give the same sound.
-      category: sounds throughout, whatever is seen; hits and loudness are still those of the spotter.
-      when_unsure: where the classifier is unsure, "quiet" stays so, and "best" sounds what is likeliest.
-      temperature: of the sampler; None for that of the params. Less is cleaner, and duller.
-      start_s: seconds; where the stretch begins that is wanted, None for the beginning.
-      end_s: seconds; where it ends, None for the end.
-      mix: what becomes of the video's own sound, see `muxing.Wanted`.
-      loudness_lufs: integrated loudness of the sound that is made, EBU R 128; None leaves it as the cues say.
-      stems: whether its parts are written as well, one wav per category and the original.
-    """
-
-    seed: int = 0
-    category: str | None = None
-    when_unsure: WhenUnsure = "quiet"
-    temperature: float | None = None
-    start_s: float | None = None
-    end_s: float | None = None
-    mix: muxing.Mix = "replace"
-    loudness_lufs: float | None = None
-    stems: bool = False
-
-
-@dataclass(frozen=True)
-class Sounded:
-    """What became of a video.
-
-    Attributes:
-      path: the file with sound.
-      sheet: what was sounded.
-      stems: its parts, if they were asked for.
-      notes: what a user should know, a sentence each.
-      length_s: of the video.
-      spent_s: seconds on the clock, {what: for how long}: watching, sounding, writing.
-    """
-
-    path: Path
-    sheet: CueSheet
-    stems: tuple[Path, ...]
-    notes: tuple[str, ...]
-    length_s: float
-    spent_s: dict[str, float]
-
-    def totals(self) -> str:
-        """How long it took, in a sentence."""
-        whole_s = sum(self.spent_s.values())
-        parts = ", ".join(f"{what} {spent_s:.1f} s" for what, spent_s in self.spent_s.items())
-        pace = f"{self.length_s:.1f} s of video in {whole_s:.1f} s, {self.length_s / whole_s:.2f} times real time"
-        return f"{pace}: {parts}."
 
 
 class Soundtrack:
@@ -107,6 +46,7 @@ class Soundtrack:
     ) -> None:
         self.classifier = classifier
         self.spotter = spotter
+        self.sampler = sampler
         self.renderer = Renderer(sampler, card, params=params)
         self.params = params
         self.categories = self.renderer.categories
@@ -148,11 +88,6 @@ class Soundtrack:
             card,
             params=params,
         )
-
-    @property
-    def sampler(self) -> Sampler:
-        """The WaveNet."""
-        return self.renderer.sampler
 
     def spot(self, video: Path | str, take: Take = Take(), progress: Progress = no_progress) -> CueSheet:
         """Watches a video and writes down what sounds when, and how loud.
@@ -283,9 +218,9 @@ class Soundtrack:
         self._check_category(take.category)
         if cues is not None:
             self.check_sheet(cues, video)
-        clock = _Clock()
+        clock = Clock()
         with tempfile.TemporaryDirectory() as scratch:
-            piece = _cut_piece(video, take, Path(scratch))
+            piece = cut_piece(video, take, Path(scratch))
             length_s = outline(piece.path).duration_s
             half_ms = round(500 * length_s)
             with clock.measure("watching"):
@@ -301,7 +236,7 @@ class Soundtrack:
                     lambda done, total: progress(half_ms + half_ms * done // total, 2 * half_ms),
                 )
             with clock.measure("writing"):
-                gain_db, notes = _gain(list(tracks.values()), take.loudness_lufs, self.sample_rate)
+                gain_db, notes = choose_gain(list(tracks.values()), take.loudness_lufs, self.sample_rate)
                 wanted = muxing.Wanted(take.mix, gain_db)
                 joined = muxing.join(piece.path, list(tracks.values()), out, wanted=wanted, overwrite=overwrite)
                 stems: list[Path] = []
@@ -333,31 +268,30 @@ class Soundtrack:
                 f"`soundback cues`."
             )
 
-    def _sound(
-        self, sheet: CueSheet, piece: "_Piece", take: Take, scratch: Path, progress: Progress
-    ) -> dict[str, Path]:
+    def _sound(self, sheet: CueSheet, piece: Piece, take: Take, scratch: Path, progress: Progress) -> dict[str, Path]:
         """Sounds a piece of a sheet into one wav file, or into one for each category."""
         renderer = self.renderer.at_temperature(take.temperature)
         first = round(piece.start_s * self.sample_rate)
         end = min(first + math.ceil(piece.length_s * self.sample_rate), sheet.n_frames * self.hop)
-        gain = muxing.quiet_gain(piece.path, sample_rate=self.sample_rate) if take.mix == "fill" else None
+        gain = muxing.quietchoose_gain(piece.path, sample_rate=self.sample_rate) if take.mix == "fill" else None
         names = sorted({segment.category for segment in sheet.segments}) if take.stems else []
         parts = {name: only(sheet, name) for name in names} or {"": sheet}
-        n_done, n_all = 0, max(1, len(parts) * (end - first))
 
-        def heard(part: CueSheet) -> Iterator[np.ndarray]:
-            nonlocal n_done
+        def heard(part: CueSheet, number: int) -> Iterator[np.ndarray]:
             position = 0
-            for sound in renderer.stream(part, seed=take.seed, stretch=(first, end)):
+
+            def note(done: int, total: int) -> None:
+                progress(number * total + done, len(parts) * total)
+
+            for sound in renderer.stream(part, seed=take.seed, stretch=(first, end), progress=note):
                 yield sound if gain is None else sound * gain(position, position + len(sound))
                 position += len(sound)
-                n_done += len(sound)
-                progress(n_done, n_all)
+            progress(number + 1, len(parts))
 
         tracks = {}
         for number, (name, part) in enumerate(parts.items()):
             tracks[name] = scratch / f"{number}.wav"
-            write_wav_pieces(tracks[name], heard(part), self.sample_rate)
+            write_wav_pieces(tracks[name], heard(part, number), self.sample_rate)
         return tracks
 
     def unrecognised(self, sheet: CueSheet, video: Path) -> list[str]:
@@ -388,67 +322,6 @@ class Soundtrack:
             )
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """A stretch of a video as a file of its own, or the whole video.
-
-    Attributes:
-      path: the file.
-      start_s: where in the whole it begins.
-      length_s: how long it is.
-      note: what its user should know of its beginning.
-    """
-
-    path: Path
-    start_s: float
-    length_s: float
-    note: str | None = None
-
-
-def _cut_piece(video: Path, take: Take, scratch: Path) -> _Piece:
-    length_s = outline(video).duration_s
-    if take.start_s is None and take.end_s is None:
-        return _Piece(video, 0.0, length_s)
-    start_s, end_s = take.start_s or 0.0, length_s if take.end_s is None else min(take.end_s, length_s)
-    if not 0 <= start_s < end_s:
-        raise SoundbackError(
-            f"The stretch from {start_s:g} s to {end_s:g} s is not in {video.name}, which is {length_s:.2f} s long."
-        )
-    note, suffix = None, video.suffix.lower()
-    if suffix not in HIDES_LEAD:
-        suffix, key_s = ".mkv", muxing.key_frame_before(video, start_s)
-        if start_s - key_s > 1 / 1000:
-            note = f"The stretch begins at {key_s:.2f} s, where the picture can be cut without coding it anew."
-        start_s = key_s
-    piece = scratch / f"{video.stem}{suffix}"
-    remuxing.cut(video, piece, start_s=start_s, duration_s=end_s - start_s)
-    return _Piece(piece, start_s, outline(piece).duration_s, note)
-
-
-def _gain(tracks: Sequence[Path], loudness_lufs: float | None, sample_rate: int) -> tuple[float, list[str]]:
-    """By how many dB sound has to be louder to have a loudness, and what its user should know of that."""
-    if loudness_lufs is None:
-        return 0.0, []
-    pieces = map(sum, zip(*map(read_wav_pieces, tracks), strict=True))
-    found = loudness.measure(pieces, sample_rate=sample_rate, silence_db=muxing.QUIET_DB).loudness_lufs()
-    if found is None:
-        return 0.0, ["The sound is silent, or shorter than 0.4 s: it has no loudness, and was left as it is."]
-    return loudness_lufs - found, []
-
-
-class _Clock:
-    """Says what took how long."""
-
-    def __init__(self) -> None:
-        self.spent_s: dict[str, float] = {}
-
-    @contextmanager
-    def measure(self, what: str) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        self.spent_s[what] = time.monotonic() - started
-
-
 def _all_of(watched: Watched, category: str) -> CueSheet:
     """What was seen, as if all of it were of one category: a segment for each shot."""
     sheet = watched.sheet
@@ -459,11 +332,6 @@ def _all_of(watched: Watched, category: str) -> CueSheet:
         if end > start
     )
     return replace(sheet, segments=segments)
-
-
-def stems_folder(out: Path) -> Path:
-    """Where the parts of a soundtrack go."""
-    return out.with_name(f"{out.stem}_stems")
 
 
 def _counted(batches: Iterable[np.ndarray], total: int, progress: Progress) -> Iterator[np.ndarray]:

@@ -31,7 +31,8 @@ from soundback.media.containers import probe
 from soundback.params import load_params
 from soundback.sounding.sampler import Sampler
 from soundback.sounding.wavenet import build_wavenet
-from soundback.soundtrack import Soundtrack, Take
+from soundback.soundtrack import Soundtrack
+from soundback.takes import Take
 from tests.synthetic import Film
 from tests.test_browser import NO_BROWSER, find_browser
 

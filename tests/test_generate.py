@@ -14,7 +14,7 @@ from soundback.cues import CueSheet, Segment
 from soundback.errors import DataContractError, MediaError, SoundbackError
 from soundback.media import ffmpeg, loudness, muxing
 from soundback.media.containers import picture_end_s
-from soundback.soundtrack import Take
+from soundback.takes import Take
 from tests.synthetic import Film
 from tests.test_formats import BAD, EVENTS_S, KINDS, Kind
 from tests.tiny import FRAME_RATE, HOP, FlashSpotter, make_soundtrack

@@ -15,7 +15,8 @@ GENERATE = """
 import json, sys, threading, time
 from pathlib import Path
 import psutil
-from soundback.soundtrack import Soundtrack, Take
+from soundback.soundtrack import Soundtrack
+from soundback.takes import Take
 from tests import trained
 
 models, folder = Path(sys.argv[1]), Path(sys.argv[2])

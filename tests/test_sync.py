@@ -9,7 +9,8 @@ from soundback.cues import CueSheet, Hearing, Segment
 from soundback.judging.trials import Ear
 from soundback.media import ffmpeg
 from soundback.model_files import load_model
-from soundback.soundtrack import Soundtrack, Take
+from soundback.soundtrack import Soundtrack
+from soundback.takes import Take
 from tests import trained, watched
 
 DURATION_S = 612.0

@@ -22,7 +22,8 @@ from soundback.errors import MediaError, SoundbackError
 from soundback.media import ffmpeg
 from soundback.media.containers import MUXERS, picture_end_s, probe
 from soundback.progress import Progress
-from soundback.soundtrack import Soundtrack, Take
+from soundback.soundtrack import Soundtrack
+from soundback.takes import Take
 
 Made = TypeVar("Made")
 Shown = dict[Any, Any]

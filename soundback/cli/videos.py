@@ -15,7 +15,8 @@ from soundback.outputs import check_free
 from soundback.progress import show_progress
 
 if TYPE_CHECKING:
-    from soundback.soundtrack import Soundtrack, Take
+    from soundback.soundtrack import Soundtrack
+from soundback.takes import Take
 
 Models = Annotated[Path, typer.Option(help="Folder of the trained models, or a bundle that `export` wrote.")]
 ParamsFile = Annotated[
@@ -96,7 +97,7 @@ def generate(
             from soundback.media import muxing
 
             muxing.check_output(out, overwrite=overwrite)
-        from soundback.soundtrack import Take
+        from soundback.takes import Take
 
         take = Take(seed, category, when_unsure, temperature, start_s, end_s, mix, loudness, stems)
         if single:
@@ -165,7 +166,7 @@ def cues(
         _check_videos([video])
         check_free(out, overwrite=overwrite)
         from soundback.cue_files import write_captions, write_cues
-        from soundback.soundtrack import Take
+        from soundback.takes import Take
 
         soundtrack = _load(models, params)
         with show_progress("Watching") as progress:
@@ -229,12 +230,20 @@ def page(
     """Opens a web page: drop a video, see its cue sheet, correct it, hear it, download it. Needs the extra `app`."""
     with sentences():
         try:
-            from soundback.app import serve
+            from soundback.app.serving import serve
         except ModuleNotFoundError as error:
             if error.name != "gradio":
                 raise
             raise SoundbackError("The page needs Gradio: pip install 'soundback[app]'") from error
-        serve(models, params=params, host=host, port=port, most_mb=most_mb, most_minutes=most_minutes)
+        serve(
+            models,
+            params=params,
+            host=host,
+            port=port,
+            most_mb=most_mb,
+            most_minutes=most_minutes,
+            ready=lambda address: typer.echo(f"The page is at {address}. Ctrl-C ends it."),
+        )
 
 
 def _suffix(out: Path, container: str | None) -> str | None:

@@ -230,7 +230,7 @@ def _write(video: Path, facts: Probe, sound: Any, extras: _Extras, out: Path) ->
         streams.append(source["t"])
         codecs["c:t"] = "copy"
     note = f"{extras.comment}; {SOUND_NOTE}" if extras.comment else SOUND_NOTE
-    options |= {"format": kind, "map_metadata": 0, "map_chapters": 0, "metadata": f"comment={note}"}
+    codecs |= {"format": kind, "map_metadata": 0, "map_chapters": 0, "metadata": f"comment={note}"}
     with whole_file(out) as partial:
         ffmpeg.run(graphs.output(*streams, file_address(partial), **codecs, **options))
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any
 
 import joblib
@@ -14,9 +15,13 @@ import numpy as np
 from soundback import params as settings_of
 from soundback.cues import CueSheet, Segment, conditioning
 from soundback.media import audio
+from soundback.progress import Progress, no_progress
 from soundback.sounding import fader
 from soundback.sounding.sampler import Part, Sampler
 from soundback.sounding.wavenet import CUE_CONTEXT
+
+FRAMES_AT_ONCE = 16
+"""Between two looks at whether anybody still listens."""
 
 MOST_TOGETHER = 8
 """Units that a core sounds at once; the more, the fewer times each weight is read, and the more memory it takes."""
@@ -93,6 +98,7 @@ class Renderer:
         with_curves: bool = True,
         workers: int | None = None,
         stretch: tuple[int, int] | None = None,
+        progress: Progress = no_progress,
     ) -> Iterator[np.ndarray]:
         """Sounds a cue sheet piece by piece, in constant memory.
 
@@ -102,6 +108,8 @@ class Renderer:
           with_curves: False lets the model hear the categories alone.
           workers: threads, by default one per core. It does not change the sound.
           stretch: first sample, and the first one that is wanted no more; by default all. It does not change them.
+          progress: called with samples, from the threads that make them; what it raises ends all of them within
+            `FRAMES_AT_ONCE` frames.
 
         Yields:
           float32 [time]; n_frames * hop samples in all, or those of the stretch.
@@ -112,8 +120,17 @@ class Renderer:
         n_together = min(MOST_TOGETHER, -(-len(units) // n_workers) or 1)
         batches = [units[start : start + n_together] for start in range(0, len(units), n_together)]
 
+        n_all = sum(self._n_samples(unit, sheet) for unit in units)
+        n_done, lock = 0, Lock()
+
+        def note(n_samples: int) -> None:
+            nonlocal n_done
+            with lock:
+                n_done += n_samples
+                progress(n_done, n_all)
+
         def sound(batch: list[_Unit]) -> list[tuple[int, np.ndarray]]:
-            return self._sound_units(sheet, batch, seed, with_curves)
+            return self._sound_units(sheet, batch, seed, with_curves, note)
 
         with ThreadPoolExecutor(n_workers) as executor:
             pieces = itertools.chain.from_iterable(_in_order(executor, sound, batches))
@@ -146,7 +163,7 @@ class Renderer:
         return units
 
     def _sound_units(
-        self, sheet: CueSheet, units: list[_Unit], seed: int, with_curves: bool
+        self, sheet: CueSheet, units: list[_Unit], seed: int, with_curves: bool, note: Callable[[int], None]
     ) -> list[tuple[int, np.ndarray]]:
         """Sounds some units, side by side, and half a crossfade on each side of each.
 
@@ -157,17 +174,38 @@ class Renderer:
           Of each unit, the first sample of its piece, and the piece: float32 [time], faded where it meets others.
         """
         told = [self._tell(sheet, unit, seed, with_curves) for unit in units]
-        params = self.params
-        made = self.sampler.sample_together([each.part for each in told], params.temperature, params.top_p)
+        made = self._sample([each.part for each in told], note)
         return [
             self._finish(sheet, unit, each, classes, with_curves)
             for unit, each, classes in zip(units, told, made, strict=True)
         ]
 
+    def _sample(self, parts: list[Part], note: Callable[[int], None]) -> list[np.ndarray]:
+        """Samples streams side by side, some frames at a time: in one go nobody could be told, or could stop it."""
+        made: list[list[np.ndarray]] = [[] for _ in parts]
+        for first in range(0, max(len(part.projected) for part in parts), FRAMES_AT_ONCE):
+            frames = slice(first, first + FRAMES_AT_ONCE)
+            samples = slice(first * self.hop, (first + FRAMES_AT_ONCE) * self.hop)
+            now = [Part(part.state, part.projected[frames], part.uniforms[samples]) for part in parts]
+            pieces = self.sampler.sample_together(now, self.params.temperature, self.params.top_p)
+            for whole, piece in zip(made, pieces, strict=True):
+                whole.append(piece)
+            note(sum(map(len, pieces)))
+        return [np.concatenate(pieces) for pieces in made]
+
+    def _reach(self, unit: _Unit, sheet: CueSheet) -> tuple[int, int, int]:
+        """First and last frame of a unit's piece, half a crossfade on each side included; frames of its pre-roll."""
+        first, last = max(0, unit.start - self._half_fade), min(sheet.n_frames, unit.end + self._half_fade)
+        return first, last, -(-self.sampler.receptive_field // self.hop)
+
+    def _n_samples(self, unit: _Unit, sheet: CueSheet) -> int:
+        """How many samples it takes to sound a unit."""
+        first, last, pre_roll = self._reach(unit, sheet)
+        return (last - first + pre_roll) * self.hop
+
     def _tell(self, sheet: CueSheet, unit: _Unit, seed: int, with_curves: bool) -> _Told:
         """What the network hears of a unit."""
-        first, last = max(0, unit.start - self._half_fade), min(sheet.n_frames, unit.end + self._half_fade)
-        pre_roll = -(-self.sampler.receptive_field // self.hop)
+        first, last, pre_roll = self._reach(unit, sheet)
         loudness_db, hit = _curves_of_unit(
             sheet, unit, first - pre_roll - CUE_CONTEXT, last + CUE_CONTEXT, silence_db=self._measured["floor_db"]
         )

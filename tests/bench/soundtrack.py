@@ -21,7 +21,8 @@ import numpy as np
 
 from soundback.media import ffmpeg
 from soundback.sounding.sampler import Part
-from soundback.soundtrack import Soundtrack, Take
+from soundback.soundtrack import Soundtrack
+from soundback.takes import Take
 
 
 def repeat(video: Path, out: Path, duration_s: float) -> Path:
