@@ -273,7 +273,7 @@ class Soundtrack:
         renderer = self.renderer.at_temperature(take.temperature)
         first = round(piece.start_s * self.sample_rate)
         end = min(first + math.ceil(piece.length_s * self.sample_rate), sheet.n_frames * self.hop)
-        gain = muxing.quietchoose_gain(piece.path, sample_rate=self.sample_rate) if take.mix == "fill" else None
+        gain = muxing.quiet_gain(piece.path, sample_rate=self.sample_rate) if take.mix == "fill" else None
         names = sorted({segment.category for segment in sheet.segments}) if take.stems else []
         parts = {name: only(sheet, name) for name in names} or {"": sheet}
 
