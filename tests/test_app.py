@@ -12,29 +12,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import keras
 import numpy as np
 import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect, sync_playwright
 
-from soundback import params as settings_of
 from soundback.app import segment_table, sheet_picture
 from soundback.app.page import Limits
 from soundback.app.serving import open_app
 from soundback.app.visitors import Stopped, Visitors
 from soundback.cue_files import read_cues, write_cues
-from soundback.cues import N_CURVE_FEATURES, CueSheet, Segment
+from soundback.cues import CueSheet, Segment
 from soundback.errors import DataContractError, MediaError, SoundbackError
 from soundback.media.containers import probe
-from soundback.params import load_params
-from soundback.sounding.sampler import Sampler
-from soundback.sounding.wavenet import build_wavenet
 from soundback.soundtrack import Soundtrack
 from soundback.takes import Take
 from tests.synthetic import Film
 from tests.test_browser import NO_BROWSER, find_browser
+from tests.tiny import CATEGORIES, FRAME_RATE, make_soundtrack
 
 DESK, PHONE = {"width": 1300, "height": 1000}, {"width": 360, "height": 740}
 WAIT_S = 60
@@ -43,34 +39,8 @@ MOST_MB, MOST_MINUTES = 1, 0.2
 slow = pytest.mark.slow
 """Of what needs a browser, `make test` runs the first test only."""
 
-CATEGORIES = ("Bell", "Drum")
-FRAME_RATE, HOP = 25, 320
-SETTINGS = settings_of.Soundtrack(
-    smoothing_s=0.12,
-    min_segment_s=0.2,
-    max_segment_s=1.0,
-    crossfade_s=0.08,
-    temperature=1.0,
-    top_p=1.0,
-    weights="float32",
-)
-CARD = {
-    "categories": list(CATEGORIES),
-    "sample_rate": FRAME_RATE * HOP,
-    "frame_rate": FRAME_RATE,
-    "hop": HOP,
-    "cues": {"loudness_window_s": 0.16, "loudness_floor_db": -60.0},
-}
-
-
-class BrightIsBell:
-    """Stands in for the classifier: bright frames are bells, dark ones drums."""
-
-    categories, size, fit, unsure_below = CATEGORIES, 8, "stretch", 0.6
-
-    def recognise(self, frames):
-        bell = frames.mean(axis=(1, 2)) / 255
-        return np.stack([bell, 1 - bell], axis=1).astype(np.float32), np.ones(len(frames), bool)
+HOP = 320
+"""Of 8 kHz, so that there is something to see in a spectrogram."""
 
 
 class SteadySpotter:
@@ -85,22 +55,13 @@ class SteadySpotter:
         return np.linspace(-35, -15, n_frames, dtype=np.float32), hit
 
 
-def tiny_soundtrack() -> Soundtrack:
-    keras.utils.set_random_seed(1)
-    tiny = load_params().wavenet.model_copy(
-        update={"layers": 4, "cycles": 2, "residual_channels": 8, "gate_channels": 8, "skip_channels": 8}
-    )
-    network = build_wavenet(tiny, n_cues=len(CATEGORIES) + N_CURVE_FEATURES, hop=HOP)
-    return Soundtrack(BrightIsBell(), SteadySpotter(), Sampler.from_model(network), CARD, params=SETTINGS)
-
-
 FILM = Film(duration_s=4.0, size=(160, 90), events_s=(1.0,), flash_s=1.0)
 """Dark, and bright from 1 s to 2 s."""
 
 
 @pytest.fixture(scope="module")
 def soundtrack() -> Soundtrack:
-    return tiny_soundtrack()
+    return make_soundtrack(SteadySpotter(), hop=HOP)
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,11 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from soundback.cli import app
+from soundback.cli import app, videos
 from soundback.judging.scores import SCORES, write_scores
+from soundback.media import ffmpeg
 from tests import synthetic
+from tests.tiny import FlashSpotter, make_soundtrack
 
 
 def run(*arguments):
@@ -62,6 +64,111 @@ def test_an_output_that_is_no_video_name_or_lies_nowhere_is_refused(tmp_path, vi
 def test_missing_models_are_named_with_the_way_to_get_them(tmp_path, video):
     result = run("generate", video, "-o", tmp_path / "out.mp4", "--models", tmp_path / "models")
     assert_refused(result, tmp_path, "wavenet.keras", "dvc repro")
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """Stands for trained models, and says what it was asked for."""
+    soundtrack, asked = make_soundtrack(FlashSpotter()), []
+
+    def load(folder, params):
+        asked.append((folder, params))
+        return soundtrack
+
+    monkeypatch.setattr(videos, "_load", load)
+    return asked
+
+
+def test_a_video_gets_its_sound_and_what_took_how_long_is_said(tmp_path, video, models):
+    result = run("generate", video, "-o", tmp_path / "out.mp4", "--category", "Bell", "--stems", "--models", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert models == [(tmp_path, None)]
+    for words in (
+        "0.00 s to     2.00 s  Bell (100% sure)",
+        "out.mp4 has sound now",
+        "out_stems/Bell.wav is a part of it",
+        "2.0 s of video in",
+        "times real time: watching",
+        "x real time",
+    ):
+        assert words in result.output
+    assert len(ffmpeg.read_waveform(tmp_path / "out.mp4", sample_rate=8000)) == pytest.approx(16000, abs=320)
+
+
+def test_cues_then_render_gives_what_generate_gives(tmp_path, video, models):
+    assert run("cues", video, "-o", tmp_path / "cues.csv", "--category", "Bell").exit_code == 0
+    assert run("render", tmp_path / "cues.csv", video, "-o", tmp_path / "a.mp4", "--seed", "7").exit_code == 0
+    command = ("generate", video, "-o", tmp_path / "b.mp4", "--category", "Bell", "--seed", "7")
+    assert run(*command).exit_code == 0
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_captions_are_cues_to_read(tmp_path, video, models):
+    assert run("cues", video, "-o", tmp_path / "words.vtt", "--category", "Bell").exit_code == 0
+    assert (tmp_path / "words.vtt").read_text().startswith("WEBVTT\n")
+    assert "[Bell" in (tmp_path / "words.vtt").read_text()
+    assert_refused(run("cues", video, "-o", tmp_path / "out.vtt", "--format", "csv"), tmp_path, "Say one of them")
+
+
+def test_a_broken_cue_sheet_is_refused_with_its_lines_before_anything_is_loaded(tmp_path, video, models):
+    (tmp_path / "cues.csv").write_text("kind,start_s,end_s,category,value\nloudness,0,0.04,,loud\nhat,0,1,,1\n")
+    result = run("render", tmp_path / "cues.csv", video, "-o", tmp_path / "out.mp4")
+    assert_refused(result, tmp_path, "cues.csv has 2 fault(s)", "line 2:", "line 3:")
+    assert models == []
+
+
+def test_a_category_that_nobody_knows_is_named_with_its_line(tmp_path, video, models):
+    assert run("cues", video, "-o", tmp_path / "cues.csv", "--category", "Bell").exit_code == 0
+    (tmp_path / "cues.csv").write_text((tmp_path / "cues.csv").read_text().replace("Bell", "Horn"))
+    result = run("render", tmp_path / "cues.csv", video, "-o", tmp_path / "out.mp4")
+    assert_refused(result, tmp_path, "line 3: the models do not know 'Horn'; they know Bell, Drum")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("-o", "out.mp4", "--format", "mkv"), "named as mp4, and --format says mkv"),
+        (("-o", "out", "--cues", "cues.csv"), "must end in one of"),
+        (("-o", ".", "--cues", "cues.csv"), "--cues is the cue sheet of one video"),
+        (("-o", "out.mp4", "--cues", "cues.csv", "--category", "Bell"), "--category and --when-unsure"),
+        (("-o", "out.mp4", "--cues", "none.csv"), "none.csv cannot be read"),
+        (("-o", "out.mp4", "--from", "3"), "is not in video.mp4"),
+        (("-o", "out.mp4", "--category", "Horn"), "do not know 'Horn'"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(tmp_path, video, models, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cues.csv").write_text("kind,start_s,end_s,category,value\nloudness,0,0.04,,-20\n")
+    assert_refused(run("generate", video, *options), tmp_path, words)
+
+
+def test_a_name_without_a_suffix_gets_that_of_the_format(tmp_path, video, models):
+    assert run("generate", video, "-o", tmp_path / "sound", "--format", "wav").exit_code == 0
+    assert (tmp_path / "sound.wav").is_file()
+
+
+def test_several_videos_go_to_a_folder(tmp_path, video, models):
+    synthetic.Film().write(tmp_path / "other.mkv")
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"\0" * 100)
+    result = run("generate", video, tmp_path / "other.mkv", "-o", tmp_path / "all", "--format", "mkv")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["other.mkv", "soundtracks.csv", "video.mkv"]
+    (tmp_path / "many").mkdir()
+    for path in (video, broken):
+        path.rename(tmp_path / "many" / path.name)
+    result = run("generate", tmp_path / "many", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "1 not_media, 1 ok" in result.output
+    result = run("generate", tmp_path / "many", "-o", tmp_path / "out2.mp4")
+    assert "several videos need a folder" in result.output
+
+
+def test_the_page_says_what_it_needs_where_gradio_is_not(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    for name in [name for name in sys.modules if name.startswith("soundback.app")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert_refused(run("app"), tmp_path, "pip install 'soundback[app]'")
 
 
 def test_missing_metrics_are_named_with_the_way_to_get_them(tmp_path):

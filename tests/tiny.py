@@ -59,16 +59,17 @@ class FlashSpotter(ConstantSpotter):
         return np.where(bright, -20, -60).astype(np.float32), begins.astype(np.float32)
 
 
-def make_soundtrack(spotter=None, **settings) -> Soundtrack:
-    """Ready to watch frames of 8 x 8 pixels and to sound at 1 kHz."""
+def make_soundtrack(spotter=None, *, hop: int = HOP, **settings) -> Soundtrack:
+    """Ready to watch frames of 8 x 8 pixels and to sound at 25 times `hop` Hz."""
     keras.utils.set_random_seed(1)
     tiny = load_params().wavenet.model_copy(
         update={"layers": 4, "cycles": 2, "residual_channels": 8, "gate_channels": 8, "skip_channels": 8}
     )
-    network = build_wavenet(tiny, n_cues=len(CATEGORIES) + N_CURVE_FEATURES, hop=HOP)
+    network = build_wavenet(tiny, n_cues=len(CATEGORIES) + N_CURVE_FEATURES, hop=hop)
     # Random weights that are loud enough for every input to matter.
     network.set_weights(
         [weight + np.random.default_rng(0).normal(0, 0.2, weight.shape) for weight in network.get_weights()]
     )
     sampler, params = Sampler.from_model(network), SETTINGS.model_copy(update=settings)
-    return Soundtrack(BrightIsBell(), spotter or ConstantSpotter(), sampler, CARD, params=params)
+    card = CARD | {"sample_rate": FRAME_RATE * hop, "hop": hop}
+    return Soundtrack(BrightIsBell(), spotter or ConstantSpotter(), sampler, card, params=params)
