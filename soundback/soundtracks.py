@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,14 @@ class Written(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What a user should know."""
 
+    @property
+    def length_s(self) -> float:
+        """Of the video."""
+
+    @property
+    def spent_s(self) -> Mapping[str, float]:
+        """Seconds on the clock, {what: for how long}."""
+
 
 class Generate(Protocol):
     """Does one video."""
@@ -44,12 +52,16 @@ class Outcome:
       status: ok, kept (its output was there already), or a `MediaError` status.
       out: name of the video with sound; "" without one.
       words: why there is none, or what to know of it.
+      length_s: seconds of video that got its sound, to a tenth.
+      spent_s: seconds that this took, to a tenth.
     """
 
     video: str
     status: str
     out: str = ""
     words: str = ""
+    length_s: float = 0.0
+    spent_s: float = 0.0
 
 
 def find_videos(paths: Iterable[Path]) -> list[Path]:
@@ -113,7 +125,9 @@ def sound_videos(
                 outline(video)
                 work = work or generate()
                 written = work(video, target, progress=inside)
-                outcomes.append(Outcome(video.name, "ok", written.path.name, " ".join(written.notes)))
+                spent_s = round(sum(written.spent_s.values()), 1)
+                told = (written.path.name, " ".join(written.notes), round(written.length_s, 1), spent_s)
+                outcomes.append(Outcome(video.name, "ok", *told))
             except MediaError as error:
                 outcomes.append(Outcome(video.name, error.status, words=str(error)))
         _write(outcomes, out / TABLE)

@@ -154,6 +154,7 @@ def test_several_videos_go_to_a_folder(tmp_path, video, models):
     result = run("generate", video, tmp_path / "other.mkv", "-o", tmp_path / "all", "--format", "mkv")
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["other.mkv", "soundtracks.csv", "video.mkv"]
+    assert "4.0 s of video in" in result.output
     (tmp_path / "many").mkdir()
     for path in (video, broken):
         path.rename(tmp_path / "many" / path.name)

@@ -2,13 +2,14 @@
 
 import csv
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pytest
 
 from soundback.errors import MediaError, SoundbackError
-from soundback.soundtracks import TABLE, Outcome, find_videos, sound_videos
+from soundback.soundtracks import TABLE, find_videos, sound_videos
 from tests.synthetic import Film
 
 
@@ -18,6 +19,8 @@ class Done:
 
     path: Path
     notes: tuple[str, ...]
+    length_s: float = 2.0
+    spent_s: Mapping[str, float] = field(default_factory=lambda: {"watching": 0.3, "sounding": 0.5})
 
 
 class Recorder:
@@ -70,7 +73,8 @@ def test_every_video_of_a_folder_has_its_row_and_what_fails_stops_no_other(tmp_p
         ("broken.mp4", "not_media", ""),
         ("c.mp4", "ok", "c.mp4"),
     ]
-    assert [Outcome(**row) for row in rows_of(out)] == outcomes
+    assert rows_of(out) == [{name: str(value) for name, value in asdict(each).items()} for each in outcomes]
+    assert [(each.length_s, each.spent_s) for each in outcomes] == [(2.0, 0.8), (0, 0), (0, 0), (2.0, 0.8)]
     assert "breaks off" in outcomes[1].words
     assert sorted(path.name for path in out.iterdir()) == ["a.mp4", "c.mp4", TABLE]
     assert (models.asked, models.loaded) == (["a.mp4", "b.avi", "c.mp4"], 1)

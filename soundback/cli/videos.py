@@ -335,5 +335,8 @@ def _generate_all(
     for each in outcomes:
         if each.words:
             typer.echo(f"{each.video}: {each.words}", err=True)
+    length_s, spent_s = sum(each.length_s for each in outcomes), sum(each.spent_s for each in outcomes)
+    if spent_s:
+        typer.echo(f"{length_s:.1f} s of video in {spent_s:.1f} s, {length_s / spent_s:.2f} times real time.")
     if not set(counts) <= {"ok", "kept"}:
         raise typer.Exit(1)
