@@ -150,6 +150,28 @@ def test_subtitles_chapters_and_metadata_are_kept(tmp_path, wav, source, target,
     assert tags(out)["comment"] == "Seen at night; synthetic sound by Soundback"
 
 
+@pytest.mark.parametrize("mix", ["keep", "under"])
+def test_metadata_is_the_video_s_however_many_files_are_mixed(tmp_path, wav, mix):
+    video = with_extras(tmp_path, ".mkv")
+    other = write(tmp_path / "other.wav", tone(300, duration_s=2, sample_rate=RATE))
+    muxing.join(video, [wav, other], tmp_path / "out.mkv", wanted=Wanted(mix, gain_db=-3))
+    assert tags(tmp_path / "out.mkv")["title"] == "A film"
+    assert len(packets(tmp_path / "out.mkv", "subtitle")) == 2
+    assert packets(tmp_path / "out.mkv") == packets(video)
+
+
+def test_fonts_that_subtitles_need_go_along(tmp_path, wav):
+    video, font, out = with_extras(tmp_path, ".mkv"), tmp_path / "letters.ttf", tmp_path / "fonts.mkv"
+    font.write_bytes(b"a font")
+    command = [ffmpeg.ffmpeg_path(), "-y", "-loglevel", "error", "-i", video, "-map", "0", "-c", "copy"]
+    command += ["-attach", font, "-metadata:s:t", "mimetype=application/x-truetype-font", out]
+    subprocess.run([str(part) for part in command], check=True)
+    muxing.join(out, [wav], tmp_path / "out.mkv")
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio", "subtitle", "attachment"]
+    assert muxing.join(out, [wav], tmp_path / "out.mp4").note is None, "mp4 knows no fonts, and does without"
+
+
 def test_the_note_is_not_written_twice(tmp_path, wav):
     video = with_extras(tmp_path, ".mp4", subtitles=False)
     muxing.join(video, [wav], tmp_path / "once.mp4")
