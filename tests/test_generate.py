@@ -93,7 +93,8 @@ def test_sound_of_every_readable_film_is_as_long_as_the_picture_and_in_time(
     )
     assert packets(written) == packets(video) or pictures(written) == pictures(video)
     assert abs(sound_s - picture_s) <= frame_s
-    assert off_ms <= 50
+    # AVI does not say when pictures that are coded out of order are shown; copied, they are as late as they were.
+    assert off_ms <= 50 + 1000 * ffmpeg.probe(video).late_s
 
 
 @pytest.mark.parametrize(("write", "status"), BAD.values(), ids=BAD)

@@ -28,7 +28,7 @@ def soundtrack(models) -> Soundtrack:
     return Soundtrack.load(models, params=trained.small_params().soundtrack)
 
 
-@pytest.fixture(scope="module", params=RATES)
+@pytest.fixture(scope="module", params=["25", pytest.param("29.97", marks=pytest.mark.slow)])
 def film(request, tmp_path_factory) -> tuple[str, Path, np.ndarray]:
     """Its pictures per second, the film, and when its flashes are shown, in seconds."""
     numerator, denominator = RATES[request.param]
