@@ -44,8 +44,8 @@ CODECS_READ = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "aac", "opus", "vor
 DECODERS = {"aac_fixed", "ac3_fixed", "mp3"}
 ENCODERS = {"aac", "libopus", "rawvideo", "pcm_s16le"}
 FILTERS = {
-    "aformat", "alimiter", "amix", "apad", "aresample", "asplit", "atrim", "crop", "format", "fps", "lut", "pad", "scale",
-    "separatefields", "setpts", "settb", "sidechaincompress", "tpad", "trim", "volume",
+    "aformat", "alimiter", "amix", "apad", "aresample", "asplit", "atrim", "crop", "format", "fps", "lut", "pad",
+    "scale", "separatefields", "setpts", "settb", "sidechaincompress", "tpad", "trim", "volume",
 }  # fmt: skip
 MUXERS = {"matroska", "mov", "mp4", "rawvideo", "s16le", "wav", "webm"}
 RENDERER = {"encoders": {"libx264", "flac"}, "filters": {"select"}, "muxers": {"dash"}}
