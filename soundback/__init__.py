@@ -17,6 +17,10 @@ def __getattr__(name: str) -> Any:
     """`from soundback import Soundtrack`; only then is TensorFlow imported, which takes seconds."""
     if name not in __all__:
         raise AttributeError(f"module 'soundback' has no attribute {name!r}")
-    from soundback import soundtrack, takes
+    if name == "Take":
+        from soundback import takes
 
-    return getattr(takes if name == "Take" else soundtrack, name)
+        return takes.Take
+    from soundback import soundtrack
+
+    return soundtrack.Soundtrack

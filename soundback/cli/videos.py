@@ -10,13 +10,13 @@ import typer
 
 from soundback.cli.shell import Overwrite, app, sentences
 from soundback.errors import SoundbackError
-from soundback.media.containers import MUXERS
+from soundback.media.containers import MUXERS, outline
 from soundback.outputs import check_free
 from soundback.progress import show_progress
 
 if TYPE_CHECKING:
     from soundback.soundtrack import Soundtrack
-from soundback.takes import Take
+    from soundback.takes import Take
 
 Models = Annotated[Path, typer.Option(help="Folder of the trained models, or a bundle that `export` wrote.")]
 ParamsFile = Annotated[
@@ -262,8 +262,6 @@ def _suffix(out: Path, container: str | None) -> str | None:
 
 def _check_videos(paths: Sequence[Path]) -> None:
     """Refuses, before seconds go into loading, what is not there or is no video."""
-    from soundback.media.containers import outline
-
     for path in paths:
         if not path.is_dir():
             outline(path)
