@@ -3,6 +3,7 @@
 import itertools
 import math
 import tempfile
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -131,16 +132,16 @@ class Soundtrack:
           batches: uint8 [n, size, size] each.
           when_unsure: as in `Take`.
         """
-        probabilities = [np.zeros((0, len(self.categories)), np.float32)]
-        known = [np.zeros(0, bool)]
+        # Two arrays that grow: many small ones would keep what lies between them from being given back.
+        probabilities, known = array("f"), bytearray()
         curves = [np.zeros((2, 0), np.float32)]
         cuts: list[int] = []
 
         def classified(shot: Iterable[tuple[int, np.ndarray]]) -> Iterator[np.ndarray]:
             for _, frames in shot:
                 seen, is_known = self.classifier.recognise(frames)
-                probabilities.append(seen)
-                known.append(is_known)
+                probabilities.frombytes(seen.tobytes())
+                known.extend(is_known.tobytes())
                 yield frames
 
         # Each shot on its own: that a picture gives way to another is nothing that sounds.
@@ -148,7 +149,8 @@ class Soundtrack:
             if number:
                 cuts.append(sum(len(curve[0]) for curve in curves))
             curves.append(np.stack(self.spotter.predict(classified(shot))))
-        all_seen, all_known = np.concatenate(probabilities), np.concatenate(known)
+        all_seen = np.frombuffer(probabilities, np.float32).reshape(-1, len(self.categories))
+        all_known = np.frombuffer(known, bool)
         loudness_db, hit = np.concatenate(curves, axis=1)
         for cut in cuts:
             # Where a shot is cut off, half a peak is seen at most: of 31 hits there 26 were none.
@@ -221,8 +223,7 @@ class Soundtrack:
         clock = Clock()
         with tempfile.TemporaryDirectory() as scratch:
             piece = cut_piece(video, take, Path(scratch))
-            length_s = outline(piece.path).duration_s
-            half_ms = round(500 * length_s)
+            half_ms = round(500 * piece.length_s)
             with clock.measure("watching"):
                 sheet = cues or self.spot(
                     piece.path, take, lambda done, total: progress(half_ms * done // total, 2 * half_ms)
@@ -247,7 +248,7 @@ class Soundtrack:
         if cues is None and take.category is None:
             notes += self.unrecognised(sheet, video)
         notes += [note for note in (piece.note, joined.note) if note]
-        return Sounded(joined.path, sheet, tuple(stems), tuple(notes), length_s, clock.spent_s)
+        return Sounded(joined.path, sheet, tuple(stems), tuple(notes), piece.length_s, clock.spent_s)
 
     def check_sheet(self, sheet: CueSheet, video: Path) -> None:
         """Refuses a cue sheet that these models cannot sound, or that is not of this video.
@@ -296,9 +297,7 @@ class Soundtrack:
 
     def unrecognised(self, sheet: CueSheet, video: Path) -> list[str]:
         """What to tell the user of a video in which little was recognised: a sentence, or none."""
-        n_known = sum(len(range(*sheet.frames_of(each).indices(sheet.n_frames))) for each in sheet.segments)
-        share = 1 - n_known / sheet.n_frames
-        if share < MOSTLY:
+        if (share := quiet_share(sheet)) < MOSTLY:
             return []
         return [
             f"In {share:.0%} of {video.name} nothing was recognised, and it stays quiet there: the models know "
@@ -320,6 +319,14 @@ class Soundtrack:
                 f"The models do not know {category!r}. They know {', '.join(self.categories)}. To have "
                 f"another, {OWN_CLIPS}."
             )
+
+
+def quiet_share(sheet: CueSheet) -> float:
+    """Share of a sheet's frames that no segment covers, in [0, 1]."""
+    sounds = np.zeros(sheet.n_frames, bool)
+    for segment in sheet.segments:
+        sounds[sheet.frames_of(segment)] = True
+    return 1 - float(sounds.mean())
 
 
 def _all_of(watched: Watched, category: str) -> CueSheet:

@@ -107,6 +107,18 @@ def test_closing_frames_early_ends_ffmpeg_without_noise(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_script_that_fails_between_two_frames_ends_with_its_own_error_alone(tmp_path):
+    path = Film(duration_s=20.0).write(tmp_path / "film.mp4")
+    # Held by a global name, the frames are given up only when Python itself ends.
+    failing = (
+        "from pathlib import Path; from soundback.media.ffmpeg import read_frames\n"
+        f"frames = read_frames(Path('{path}'), frame_rate=25, size=224, fit='stretch', batch=1); next(frames)\n"
+        "raise SystemExit('its own error')"
+    )
+    ended = subprocess.run([sys.executable, "-c", failing], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (1, "its own error\n")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans are only prevented on Linux")
 def test_ffmpeg_dies_with_a_killed_reader_and_a_killed_runner(tmp_path):
     path = Film(duration_s=4.0).write(tmp_path / "film.mp4")

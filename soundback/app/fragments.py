@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from soundback.cues import CueSheet
-from soundback.soundtrack import MOSTLY
+from soundback.soundtrack import MOSTLY, quiet_share
 
 
 def status(said: str = "", fault: str = "", bar: str = "") -> str:
@@ -44,9 +44,7 @@ def _address(path: Path) -> str:
 
 def unrecognised(sheet: CueSheet) -> str:
     """What to do where most of a video is nothing that the models know."""
-    n_known = sum(len(range(*sheet.frames_of(each).indices(sheet.n_frames))) for each in sheet.segments)
-    share = 1 - n_known / sheet.n_frames
-    if share < MOSTLY:
+    if (share := quiet_share(sheet)) < MOSTLY:
         return ""
     return (
         f"In {share:.0%} of the video nothing was recognised, and it stays quiet there. Say what it is in the table, "

@@ -146,8 +146,8 @@ class _Page:
         every.append(self.own_sheet)
         take = [self.seed, self.category, self.when_unsure, self.mix, self.loudness_lufs]
         # One piece of work at a time, whoever asks for it; the others are shown their place.
-        work = {"concurrency_id": "work", "concurrency_limit": 1, "show_progress_on": self.status}
-        plain = {"show_progress": "hidden", "api_visibility": "private"}
+        work: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": 1, "show_progress_on": self.status}
+        plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         watching = self.watch.click(
             self.watch_and_sound, take, every, show_progress="minimal", api_visibility="private", **work
         )

@@ -127,7 +127,7 @@ def read_frames(path: Path, *, frame_rate: int, size: int, fit: str, batch: int 
       MediaError: as `probe`; corrupt also while iterating, when nothing can be decoded.
     """
     facts = probe(path)
-    picture = _source(path, start_s=facts.start_s + facts.late_s, reinit_filter=0)["V:0"]
+    picture = source(path, start_s=facts.start_s + facts.late_s, reinit_filter=0)["V:0"]
     if facts.interlaced:
         # The odd and the even lines as pictures of their own, each at its own time: nothing is computed or copied, so
         # this is exact and free. To fill in the other lines takes 0.6 (bwdif) to 1.5 times (yadif) as long as decoding,
@@ -180,7 +180,7 @@ def read_sound(path: Path, *, sample_rate: int) -> Iterator[np.ndarray]:
         # Some profiles of AAC only the floating-point decoder knows.
         integer = None if audio.profile in FLOATING_AAC else INTEGER_DECODERS.get(codec)
     decoder = {"c:a": integer} if integer else {"cpuflags": 0}
-    sound = _source(path, start_s=start_s, **decoder)["a:0"].filter(
+    sound = source(path, start_s=start_s, **decoder)["a:0"].filter(
         "aresample",
         sample_rate,
         internal_sample_fmt="s16p",
@@ -203,13 +203,19 @@ def strip_sound(path: Path, out: Path) -> None:
     """
     probe(path)
     kind, options = muxer(out)
-    picture = _source(path, start_s=None, fflags="+genpts")["V:0"]
+    picture = source(path, start_s=None, fflags="+genpts")["V:0"]
     with whole_file(out) as partial:
         run(picture.output(file_address(partial), c="copy", format=kind, **options))
 
 
-def _source(path: Path, *, start_s: float | None, **options: Any) -> Any:
-    """The input node of a file, its time stamps counted from `start_s`, or from where ffmpeg thinks best."""
+def source(path: Path, *, start_s: float | None, **options: Any) -> Any:
+    """The input node of a file, its time stamps counted from `start_s`, or from where ffmpeg thinks best.
+
+    Args:
+      path: of a file that `probe` has let pass.
+      start_s: time stamp that becomes 0, or None.
+      options: of ffmpeg's for this input.
+    """
     if start_s is not None:
         # Left to itself, ffmpeg counts a transport stream from the first of the streams it decodes: picture and sound
         # read apart would lose their offset.
@@ -283,7 +289,7 @@ def _running(node: Any, *, feeds: bool = False, reads: bool = False) -> Iterator
         stderr=subprocess.PIPE,
     )
     words: deque[bytes] = deque(maxlen=20)
-    listener = Thread(target=words.extend, args=(process.stderr,), daemon=True)
+    listener = Thread(target=_listen, args=(process.stderr, words), daemon=True)
     listener.start()
     try:
         yield process
@@ -295,11 +301,17 @@ def _running(node: Any, *, feeds: bool = False, reads: bool = False) -> Iterator
         process.kill()
         process.wait()
         listener.join()
-        for pipe in (process.stdin, process.stdout, process.stderr):
+        for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 _close_quietly(pipe)
     if status != 0:
         raise MediaError("corrupt", f"ffmpeg failed on {_subject(command)}: {_last_words(words, command)}")
+
+
+def _listen(pipe: Any, words: deque[bytes]) -> None:
+    """Keeps the last lines; closes the pipe itself, since a thread that Python's end cut off still holds its lock."""
+    with pipe:
+        words.extend(pipe)
 
 
 def _close_quietly(pipe: Any) -> None:

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import ffmpeg as graphs
 import numpy as np
+from scipy.ndimage import binary_opening
 from slugify import slugify
 
 from soundback.errors import MediaError
 from soundback.media import ffmpeg
 from soundback.media.audio import rms_db
 from soundback.media.containers import (
-    CONTAINERS,
     MUXERS,
     Probe,
     file_address,
@@ -190,7 +190,8 @@ def quiet_gain(video: Path, *, sample_rate: int) -> Callable[[int, int], np.ndar
       Gain of samples [first, last) of that sound: float32 [last - first], 1 in silence, 0 elsewhere, with fades
       between. All 1 for a video without sound, and behind the end of a shorter one.
     """
-    quiet = _lasting(_loudness(video) < QUIET_DB, round(QUIET_LEAST_S / QUIET_STEP_S))
+    # What is shorter than the least does not survive an opening; what is longer stays as it is.
+    quiet = binary_opening(_loudness(video) < QUIET_DB, np.ones(round(QUIET_LEAST_S / QUIET_STEP_S)))
     middles = (np.arange(len(quiet)) + 0.5) * QUIET_STEP_S * sample_rate
 
     def gain(first: int, last: int) -> np.ndarray:
@@ -219,7 +220,7 @@ def key_frame_before(path: Path, start_s: float) -> float:
 
 def _write(video: Path, facts: Probe, sound: Any, extras: _Extras, out: Path) -> None:
     kind, options = muxer(out)
-    source = _source(video, facts, fflags="+genpts")
+    source = ffmpeg.source(video, start_s=facts.start_s, fflags="+genpts")
     streams = [source["V:0"], sound]
     codecs: dict[str, Any] = {"c:v": "copy", "c:a": "libopus" if kind == "webm" else "aac"}
     for index, codec in enumerate(extras.subtitles):
@@ -260,7 +261,9 @@ def _made(tracks: Sequence[Path], gain_db: float, end_s: float) -> Any:
 
 def _own(video: Path, facts: Probe, end_s: float) -> Any:
     # A gap in its time stamps is silence, and so is what lies before it.
-    sound = _source(video, facts)["a:0"].filter("aresample", SAMPLE_RATE, first_pts=0, **{"async": 1})
+    sound = ffmpeg.source(video, start_s=facts.start_s)["a:0"].filter(
+        "aresample", SAMPLE_RATE, first_pts=0, **{"async": 1}
+    )
     return _as_long(sound, end_s)
 
 
@@ -270,12 +273,6 @@ def _as_long(sound: Any, end_s: float) -> Any:
 
 def _limited(sound: Any) -> Any:
     return sound.filter("alimiter", limit=f"{CEILING:.6f}", level=0, latency=1)
-
-
-def _source(path: Path, facts: Probe, **options: Any) -> Any:
-    """The input node of a file, its time stamps counted from its time 0."""
-    options |= {"copyts": None, "itsoffset": f"{-facts.start_s:.6f}"}
-    return graphs.input(file_address(path), format_whitelist=CONTAINERS, **options)
 
 
 def _look_for_extras(path: Path) -> _Extras:
@@ -310,12 +307,3 @@ def _blocks(pieces: Iterator[np.ndarray], hop: int) -> Iterator[np.ndarray]:
         whole = len(rest) // hop * hop
         yield rest[:whole]
         rest = rest[whole:]
-
-
-def _lasting(marks: np.ndarray, least: int) -> np.ndarray:
-    """Of bool [n], the runs of True that are at least so long."""
-    borders = np.flatnonzero(np.diff(np.pad(marks.astype(np.int8), 1)))
-    lasting = np.zeros(len(marks), bool)
-    for start, end in zip(borders[::2], borders[1::2], strict=True):
-        lasting[start:end] = end - start >= least
-    return lasting

@@ -43,14 +43,16 @@ class _Told:
     Attributes:
       first: frame at which its piece begins.
       pre_roll: frames that are sounded in front of that, for the network to find into it.
-      part: for the sampler.
+      projected: float32 [pre_roll + n_frames, layers, 2 * gate channels], for the sampler.
+      chances: draws the chance of each sample.
       loudness_db: float32 [n_frames] of the piece.
       hit: float32 [n_frames] of the piece.
     """
 
     first: int
     pre_roll: int
-    part: Part
+    projected: np.ndarray
+    chances: np.random.Generator
     loudness_db: np.ndarray
     hit: np.ndarray
 
@@ -133,7 +135,8 @@ class Renderer:
             return self._sound_units(sheet, batch, seed, with_curves, note)
 
         with ThreadPoolExecutor(n_workers) as executor:
-            pieces = itertools.chain.from_iterable(_in_order(executor, sound, batches))
+            # One more than there are threads: none of them waits while the first of what is made is taken away.
+            pieces = itertools.chain.from_iterable(_in_order(executor, sound, batches, n_workers + 1))
             yield from overlap_add(pieces, first, end)
 
     def _frames(self, seconds: float) -> int:
@@ -174,20 +177,22 @@ class Renderer:
           Of each unit, the first sample of its piece, and the piece: float32 [time], faded where it meets others.
         """
         told = [self._tell(sheet, unit, seed, with_curves) for unit in units]
-        made = self._sample([each.part for each in told], note)
+        made = self._sample(told, note)
         return [
             self._finish(sheet, unit, each, classes, with_curves)
             for unit, each, classes in zip(units, told, made, strict=True)
         ]
 
-    def _sample(self, parts: list[Part], note: Callable[[int], None]) -> list[np.ndarray]:
+    def _sample(self, told: list[_Told], note: Callable[[int], None]) -> list[np.ndarray]:
         """Samples streams side by side, some frames at a time: in one go nobody could be told, or could stop it."""
-        made: list[list[np.ndarray]] = [[] for _ in parts]
-        for first in range(0, max(len(part.projected) for part in parts), FRAMES_AT_ONCE):
-            frames = slice(first, first + FRAMES_AT_ONCE)
-            samples = slice(first * self.hop, (first + FRAMES_AT_ONCE) * self.hop)
-            now = [Part(part.state, part.projected[frames], part.uniforms[samples]) for part in parts]
-            pieces = self.sampler.sample_together(now, self.params.temperature, self.params.top_p)
+        states = [self.sampler.start() for _ in told]
+        made: list[list[np.ndarray]] = [[] for _ in told]
+        for first in range(0, max(len(each.projected) for each in told), FRAMES_AT_ONCE):
+            parts = []
+            for state, each in zip(states, told, strict=True):
+                projected = each.projected[first : first + FRAMES_AT_ONCE]
+                parts.append(Part(state, projected, each.chances.random(len(projected) * self.hop)))
+            pieces = self.sampler.sample_together(parts, self.params.temperature, self.params.top_p)
             for whole, piece in zip(made, pieces, strict=True):
                 whole.append(piece)
             note(sum(map(len, pieces)))
@@ -212,10 +217,9 @@ class Renderer:
         projected = self.sampler.project(self._conditioning(unit, loudness_db, hit, with_curves))
         projected = projected[CUE_CONTEXT:-CUE_CONTEXT]
         # A counter-based generator: the numbers of a unit depend on seed and place alone.
-        generator = np.random.Generator(np.random.Philox(key=np.array([seed, unit.start], np.uint64)))
-        uniforms = generator.random(len(projected) * self.hop)
+        chances = np.random.Generator(np.random.Philox(key=np.array([seed, unit.start], np.uint64)))
         heard = slice(pre_roll + CUE_CONTEXT, -CUE_CONTEXT)
-        return _Told(first, pre_roll, Part(self.sampler.start(), projected, uniforms), loudness_db[heard], hit[heard])
+        return _Told(first, pre_roll, projected, chances, loudness_db[heard], hit[heard])
 
     def _finish(
         self, sheet: CueSheet, unit: _Unit, told: _Told, classes: np.ndarray, with_curves: bool
@@ -265,11 +269,12 @@ def _in_order(
     executor: ThreadPoolExecutor,
     work: Callable[[list[_Unit]], list[tuple[int, np.ndarray]]],
     batches: list[list[_Unit]],
+    n_in_flight: int,
 ) -> Iterator[list[tuple[int, np.ndarray]]]:
     """Maps over batches with a few in flight, so that memory does not grow with the length of the video."""
     in_flight: deque[Future] = deque()
     waiting = iter(batches)
-    for batch in itertools.islice(waiting, 2 * executor._max_workers):
+    for batch in itertools.islice(waiting, n_in_flight):
         in_flight.append(executor.submit(work, batch))
     try:
         while in_flight:
