@@ -154,7 +154,7 @@ class _Page:
         sounding = self.again.click(
             self.sound_again, [self.table, *take], every, show_progress="minimal", api_visibility="private", **work
         )
-        begun = [watching, sounding]
+        begun: list[Any] = [watching, sounding]
         self.upload.upload(self.bring, self.upload, every, cancels=begun, **plain)
         self.own_sheet.upload(self.bring_sheet, self.own_sheet, every, **plain)
         self.stop.click(self.stop_work, None, self.status, cancels=begun, queue=False, **plain)
