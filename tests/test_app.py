@@ -324,6 +324,22 @@ def test_stop_ends_the_work_itself_and_the_page_goes_on(page, film, slow_watchin
 
 
 @slow
+def test_a_failure_that_nobody_foresaw_is_told_and_the_page_goes_on(page, film, soundtrack, monkeypatch):
+    def fail(video, take, progress):
+        raise RuntimeError("a bug")
+
+    bring(page, film)
+    expect(page.get_by_text("film.mp4:")).to_be_visible()
+    monkeypatch.setattr(soundtrack, "spot", fail)
+    press(page, "Watch and sound")
+    expect(page.get_by_role("alert").filter(has_text="in a way that nobody foresaw")).to_be_visible()
+    expect(page.get_by_role("progressbar")).to_have_count(0)
+    monkeypatch.undo()
+    press(page, "Watch and sound")
+    expect(said(page)).to_be_visible()
+
+
+@slow
 @pytest.mark.parametrize(
     ("label", "typed", "words"),
     [
@@ -556,6 +572,27 @@ def test_the_server_fetches_nothing_for_visitors_and_answers_to_no_other_name(ad
     large = {"files": ("large.mp4", bytes(1_200_000))}
     assert requests.post(f"{address}gradio_api/upload", files=large, timeout=10).status_code == 413
     assert "connect-src 'self'" in requests.get(address, timeout=10).headers["Content-Security-Policy"]
+
+
+def test_an_address_that_a_forged_request_puts_in_a_files_place_is_not_fetched(address, monkeypatch):
+    fetched = []
+
+    async def fetch(url: str, cache_dir: str) -> str:
+        fetched.append(url)
+        raise OSError(url)
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", fetch)
+    settings = requests.get(f"{address}config", timeout=10).json()
+    uploads = [part["id"] for part in settings["components"] if part["type"] == "file"]
+    taking = next(each["id"] for each in settings["dependencies"] if each["inputs"] == uploads[:1])
+    forged = {"path": "http://elsewhere.example/film.mp4", "meta": {"_type": "gradio.FileData"}}
+    asking = {"fn_index": taking, "data": [forged], "session_hash": "forged"}
+    joined = requests.post(f"{address}gradio_api/queue/join", json=asking, timeout=10)
+    assert joined.ok
+    with requests.get(f"{address}gradio_api/queue/data?session_hash=forged", stream=True, timeout=10) as answers:
+        said = next(line for line in answers.iter_lines(decode_unicode=True) if "process_completed" in line)
+    assert "nothing is fetched from elsewhere" in said
+    assert not fetched
 
 
 def test_a_port_that_is_taken_is_named(soundtrack, address):

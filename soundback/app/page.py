@@ -1,16 +1,19 @@
 """What the page shows, and what happens when its buttons are pressed."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as StillWorking
 from dataclasses import dataclass
+from functools import wraps
 from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
+from gradio_client.utils import is_http_url_like
 
 from soundback.app.fragments import show_made, status, under_way, unrecognised
 from soundback.app.segment_table import edited, rows_of, segment_table
@@ -24,6 +27,8 @@ from soundback.media.containers import MUXERS, picture_end_s, probe
 from soundback.progress import Progress
 from soundback.soundtrack import Soundtrack
 from soundback.takes import Take
+
+log = logging.getLogger(__name__)
 
 Made = TypeVar("Made")
 Shown = dict[Any, Any]
@@ -45,6 +50,10 @@ UNSURE = [("Stay quiet", "quiet"), ("Sound what is likeliest", "best")]
 LOUDNESS_LUFS = -70.0, 0.0
 MOST_SEED = 2**32 - 1
 WHATEVER_IS_SEEN = "Whatever is seen"
+UNFORESEEN = (
+    "This failed in a way that nobody foresaw; what it was stands in the log of `soundback app`. Your video and your "
+    "table are as they were: try again, or bring another video."
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,40 @@ def build_page(soundtrack: Soundtrack, visitors: Visitors, limits: Limits) -> gr
     return blocks
 
 
+def _sent(file: gr.File) -> gr.File:
+    """Has a file come from the visitor's browser alone: Gradio would fetch any address that stands in its place.
+
+    Not by a class of its own: beside each of those, Gradio writes a file of types into the source.
+    """
+    take = file.async_move_resource_to_block_cache
+
+    async def take_what_was_sent(path: str | Path | None) -> str | None:
+        if is_http_url_like(str(path)):
+            raise gr.Error("A file must be sent by the browser; nothing is fetched from elsewhere.")
+        return await take(path)
+
+    file.async_move_resource_to_block_cache = take_what_was_sent
+    return file
+
+
+def _says_faults(work: Callable[..., Iterator[Shown]]) -> Callable[..., Iterator[Shown]]:
+    """Has work of `_Page` that cannot be done, or that was stopped, end with a sentence in place of its bar."""
+
+    @wraps(work)
+    def told(page: "_Page", *arguments: Any) -> Iterator[Shown]:
+        try:
+            yield from work(page, *arguments)
+        except SoundbackError as error:
+            yield {page.status: status(fault=str(error))}
+        except (Stopped, CancelledError):
+            yield {page.status: status("Stopped.")}
+        except Exception:
+            log.exception("Work for the page failed")
+            yield {page.status: status(fault=UNFORESEEN)}
+
+    return told
+
+
 class _Page:
     """The components of the page, and what they do."""
 
@@ -103,7 +146,9 @@ class _Page:
             "as a cue sheet, and sounded. Then correct the sheet, and sound it again. Your files are removed when you "
             "close this page.</p>"
         )
-        self.upload = gr.File(height=150, label=f"Your video: at most {limits.mb:g} MB and {limits.minutes:g} minutes")
+        self.upload = _sent(
+            gr.File(height=150, label=f"Your video: at most {limits.mb:g} MB and {limits.minutes:g} minutes")
+        )
         self.brought = gr.HTML('<p class="said" role="status"></p>')
         self._lay_out_options()
         # They stay in sight: what a button far below sets off is said here, and stopped here.
@@ -121,7 +166,7 @@ class _Page:
             )
             self.table = segment_table(soundtrack.categories, frame_rate=soundtrack.frame_rate)
             self.again = gr.Button("Sound it again", variant="primary")
-            self.own_sheet = gr.File(height=150, label="An edited cue sheet (CSV)")
+            self.own_sheet = _sent(gr.File(height=150, label="An edited cue sheet (CSV)"))
         self._connect()
 
     def _lay_out_options(self) -> None:
@@ -196,6 +241,7 @@ class _Page:
             self.status: status(f"{brought.name} is in the table now. Sound it again to hear it."),
         }
 
+    @_says_faults
     def watch_and_sound(
         self,
         seed: float | None,
@@ -206,28 +252,24 @@ class _Page:
         request: gr.Request,
     ) -> Iterator[Shown]:
         """Watches the video, shows the cue sheet, sounds it and shows the result."""
-        try:
-            visitor = self._with_video(request)
-            chosen = None if category == WHATEVER_IS_SEEN else category
-            take = Take(_seed(seed), chosen, when_unsure, mix=mix, loudness_lufs=_loudness(loudness_lufs))
-            sheet = yield from self._follow(
-                visitor,
-                "Watching",
-                lambda progress: self.soundtrack.spot(_video_of(visitor), take, progress),
-            )
-            visitor.sheet = sheet
-            yield {
-                self.table: rows_of(sheet),
-                self.drawn: self._draw(visitor, sheet, None),
-                self.made: "",
-                self.results: gr.Column(visible=True),
-            }
-            yield from self._sound(visitor, sheet, take)
-        except SoundbackError as error:
-            yield {self.status: status(fault=str(error))}
-        except (Stopped, CancelledError):
-            yield {self.status: status("Stopped.")}
+        visitor = self._with_video(request)
+        chosen = None if category == WHATEVER_IS_SEEN else category
+        take = Take(_seed(seed), chosen, when_unsure, mix=mix, loudness_lufs=_loudness(loudness_lufs))
+        sheet = yield from self._follow(
+            visitor,
+            "Watching",
+            lambda progress: self.soundtrack.spot(_video_of(visitor), take, progress),
+        )
+        visitor.sheet = sheet
+        yield {
+            self.table: rows_of(sheet),
+            self.drawn: self._draw(visitor, sheet, None),
+            self.made: "",
+            self.results: gr.Column(visible=True),
+        }
+        yield from self._sound(visitor, sheet, take)
 
+    @_says_faults
     def sound_again(
         self,
         rows: str,
@@ -240,16 +282,11 @@ class _Page:
     ) -> Iterator[Shown]:
         """Sounds what the table says."""
         del category, when_unsure  # The table has the last word on what sounds.
-        try:
-            visitor = self._with_video(request)
-            if visitor.sheet is None:
-                raise SoundbackError("Have the video watched first.")
-            sheet = edited(visitor.sheet, rows, self.soundtrack.categories)
-            yield from self._sound(visitor, sheet, Take(_seed(seed), mix=mix, loudness_lufs=_loudness(loudness_lufs)))
-        except SoundbackError as error:
-            yield {self.status: status(fault=str(error))}
-        except (Stopped, CancelledError):
-            yield {self.status: status("Stopped.")}
+        visitor = self._with_video(request)
+        if visitor.sheet is None:
+            raise SoundbackError("Have the video watched first.")
+        sheet = edited(visitor.sheet, rows, self.soundtrack.categories)
+        yield from self._sound(visitor, sheet, Take(_seed(seed), mix=mix, loudness_lufs=_loudness(loudness_lufs)))
 
     def stop_work(self, request: gr.Request) -> Shown:
         """Stops what is under way for the visitor."""
