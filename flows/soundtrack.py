@@ -2,7 +2,7 @@
 
 import csv
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
@@ -23,6 +23,9 @@ def soundtrack(
     folder: str,
     out: str,
     seed: Annotated[int, Field(ge=0)] = 0,
+    category: str = "",
+    when_unsure: Literal["quiet", "best"] = "quiet",
+    mix: Literal["replace", "keep", "under", "fill"] = "replace",
     overwrite: bool = False,
     models: str = "data/models",
 ) -> State[None]:
@@ -32,6 +35,9 @@ def soundtrack(
       folder: The folder of videos, on the machine of the worker.
       out: Where they go with sound, and soundtracks.csv with what came of each. Made if missing.
       seed: Another seed, another take.
+      category: What the videos show, whatever is seen; empty for what is seen.
+      when_unsure: Where nothing is recognised: stay quiet, or sound what is likeliest.
+      mix: A video's own sound: drop it, add to it, lower it while ours sounds, or sound its silence only.
       overwrite: Make those anew that are there already.
       models: The folder of the trained models.
     """
@@ -40,8 +46,11 @@ def soundtrack(
     begin()
     told = Told("soundtrack", get_run_logger())
     arguments = ["generate", folder, "--out", out, "--seed", str(seed), "--models", models]
+    arguments += ["--when-unsure", when_unsure, "--mix", mix]
+    arguments += ["--category", category] if category else []
+    arguments += ["--overwrite"] if overwrite else []
     try:
-        status = run(SOUNDBACK, [*arguments, *(["--overwrite"] if overwrite else [])], told, settings={})
+        status = run(SOUNDBACK, arguments, told, settings={})
     except BaseException:  # Cancelled or interrupted.
         stop_all()
         raise

@@ -422,6 +422,18 @@ def test_every_field_of_a_form_says_what_it_is_for(form: Flow) -> None:
     assert form.description
 
 
+def test_what_the_form_of_a_soundtrack_says_reaches_the_command_line(
+    server: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.soundtrack.SOUNDBACK", "import sys; print(*sys.argv[1:])")
+    state = soundtrack("silent", "out", seed=7, category="Drum", mix="under", overwrite=True, return_state=True)
+    command = "generate silent --out out --seed 7 --models data/models --when-unsure quiet --mix under"
+    assert f"{command} --category Drum --overwrite" in state.message
+    plain = soundtrack("silent", "out", return_state=True)
+    assert "--category" not in plain.message
+    assert "--overwrite" not in plain.message
+
+
 def test_where_dvc_cannot_record_a_run_because_git_has_no_commit_yet_the_run_ends_well(
     server: str, project: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -114,7 +114,7 @@ def _sent(file: gr.File) -> gr.File:
             raise gr.Error("A file must be sent by the browser; nothing is fetched from elsewhere.")
         return await take(path)
 
-    file.async_move_resource_to_block_cache = take_what_was_sent
+    file.async_move_resource_to_block_cache = take_what_was_sent  # type: ignore[assignment, method-assign]
     return file
 
 
