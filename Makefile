@@ -48,7 +48,7 @@ paper: $(READY) ## Builds the paper's own system from the same data, and measure
 # Two at a time, as one that waits for a program to start leaves a core to the other. Tests of a file share what they
 # set up; the slow ones measure, or use both cores themselves.
 test: $(READY) ## Runs the tests, all but those that take minutes each
-	pytest -m "not slow" --numprocesses 2 --dist loadfile
+	pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(READY) browser test ## Runs every test
 	pytest -m slow

@@ -9,11 +9,19 @@ import flows.pipeline  # noqa: F401
 # A shell that starts pytest in the background has it ignore Ctrl-C, and so would all it starts; some tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONGEST = ("test_sync", "test_smoke", "test_kill", "test_training_resume", "test_chaos", "test_generate")
+"""Files that take minutes. What begins last should be short: the other worker has nothing to do beside it."""
+
 TABLES = {
     "soundtracks": "film                                          in    picture s  sound s  frames  off ms   picture",
     "sync": "cues       rate  start, ms   10 min, ms  drift, ms",
 }
 """Of each table that tests print: its head."""
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first; all others stay in their order."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 def pytest_terminal_summary(terminalreporter):
