@@ -15,6 +15,7 @@ LONGEST = ("test_sync", "test_smoke", "test_kill", "test_training_resume", "test
 TABLES = {
     "soundtracks": "film                                          in    picture s  sound s  frames  off ms   picture",
     "sync": "cues       rate  start, ms   10 min, ms  drift, ms",
+    "memory": "of 10 s, MB  of 1 h, MB",
 }
 """Of each table that tests print: its head."""
 
