@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from soundback.cues import CueSheet
-from soundback.errors import SoundbackError
+from soundback.errors import MediaError
 from soundback.media import loudness, muxing, remuxing
 from soundback.media.audio import read_wav_pieces
 from soundback.media.containers import outline
@@ -102,16 +102,16 @@ def cut_piece(video: Path, take: Take, scratch: Path) -> Piece:
     """Copies the stretch that is wanted to a file of its own; the whole video stays where it is.
 
     Raises:
-      SoundbackError: when there is no such stretch.
-      MediaError: as `remuxing.cut`.
+      MediaError: too_short when there is no such stretch; as `remuxing.cut`.
     """
     length_s = outline(video).duration_s
     if take.start_s is None and take.end_s is None:
         return Piece(video, 0.0, length_s)
     start_s, end_s = take.start_s or 0.0, length_s if take.end_s is None else min(take.end_s, length_s)
     if not 0 <= start_s < end_s:
-        raise SoundbackError(
-            f"The stretch from {start_s:g} s to {end_s:g} s is not in {video.name}, which is {length_s:.2f} s long."
+        raise MediaError(
+            "too_short",
+            f"The stretch from {start_s:g} s to {end_s:g} s is not in {video.name}, which is {length_s:.2f} s long.",
         )
     note, suffix = None, video.suffix.lower()
     if suffix not in HIDES_LEAD:

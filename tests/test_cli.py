@@ -133,6 +133,7 @@ def test_a_category_that_nobody_knows_is_named_with_its_line(tmp_path, video, mo
         (("-o", "out.mp4", "--cues", "cues.csv", "--category", "Bell"), "--category and --when-unsure"),
         (("-o", "out.mp4", "--cues", "none.csv"), "none.csv cannot be read"),
         (("-o", "out.mp4", "--from", "3"), "is not in video.mp4"),
+        (("-o", "out.mp4", "--from", "3", "--to", "2"), "--from 3 is not before --to 2"),
         (("-o", "out.mp4", "--category", "Horn"), "do not know 'Horn'"),
     ],
 )

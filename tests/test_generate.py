@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import av
@@ -14,6 +15,7 @@ from soundback.cues import CueSheet, Segment
 from soundback.errors import DataContractError, MediaError, SoundbackError
 from soundback.media import ffmpeg, loudness, muxing
 from soundback.media.containers import picture_end_s
+from soundback.soundtracks import sound_videos
 from soundback.takes import Take
 from tests.synthetic import Film
 from tests.test_formats import BAD, EVENTS_S, KINDS, Kind
@@ -156,6 +158,15 @@ def test_a_stretch_that_is_not_there_is_refused(soundtrack, film, tmp_path):
     for start_s, end_s in ((5.0, None), (2.0, 1.0), (2.0, 2.0)):
         with pytest.raises(SoundbackError, match=r"is not in film\.mp4, which is 4\.00 s long"):
             generate(soundtrack, film, tmp_path / "out.mp4", start_s=start_s, end_s=end_s)
+
+
+def test_of_a_folder_only_the_videos_too_short_for_a_stretch_go_without_it(soundtrack, film, tmp_path):
+    short = Film(duration_s=2.0).write(tmp_path / "ashort.mp4")
+    work = partial(soundtrack.generate, take=Take(start_s=2.5))
+    outcomes = sound_videos([short, film], tmp_path / "out", lambda: work, overwrite=False)
+    assert [each.status for each in outcomes] == ["too_short", "ok"]
+    assert "is not in ashort.mp4, which is 2.00 s long" in outcomes[0].words
+    assert picture_end_s(tmp_path / "out" / film.name) == pytest.approx(1.5, abs=0.041)
 
 
 def test_one_category_for_all_keeps_what_the_spotter_saw(soundtrack, film, tmp_path):

@@ -92,6 +92,8 @@ def generate(
             raise SoundbackError("--cues is the cue sheet of one video: give one, and a file to write it to.")
         if cues is not None and (category is not None or when_unsure != "quiet"):
             raise SoundbackError("--cues says what sounds: --category and --when-unsure change what is seen, not that.")
+        if start_s is not None and end_s is not None and start_s >= end_s:
+            raise SoundbackError(f"--from {start_s:g} is not before --to {end_s:g}.")
         _check_videos(videos)
         if single:
             from soundback.media import muxing
