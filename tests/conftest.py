@@ -9,7 +9,15 @@ import flows.pipeline  # noqa: F401
 # A shell that starts pytest in the background has it ignore Ctrl-C, and so would all it starts; some tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONGEST = ("test_sync", "test_smoke", "test_kill", "test_training_resume", "test_chaos", "test_generate")
+LONGEST = (
+    "test_smoke",
+    "test_chaos",
+    "test_branches",
+    "test_sync",
+    "test_kill",
+    "test_reproducible",
+    "test_paper_stages",
+)
 """Files that take minutes. What begins last should be short: the other worker has nothing to do beside it."""
 
 TABLES = {
