@@ -9,6 +9,7 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from slugify import slugify
 
+from soundback.chatter import CHATTER
 from soundback.errors import TransientError
 
 # What DVC says it does.
@@ -19,8 +20,6 @@ OUTCOMES = {
 }
 PROGRESS = re.compile(r"PROGRESS (\d+) (\d+) (.+)")
 HINTS = ("To track the changes with git", "To enable auto staging", "Use `dvc push`", "git add ", "dvc config ")
-# What TensorFlow's libraries say of processors and drivers; what matters they say with an F, or Python says it.
-CHATTER = re.compile(r"WARNING: All log messages before absl::|[IWE]\d{4} [\d:.]+ +\d+ \S+\.cc:\d+\] ")
 LAST_WORDS = 5
 PASSES = re.compile(rf"\bexited with {TransientError.exit_status}\b")
 

@@ -78,10 +78,10 @@ class Soundtrack:
           ParamsError: when the params cannot be read.
         """
         models = Path(models)
+        network, card = load_model(models / "wavenet.keras", "wavenet")
         if params is None:
             beside = models / PARAMS
             params = load_params(beside if beside.is_file() else Path(PARAMS)).soundtrack
-        network, card = load_model(models / "wavenet.keras", "wavenet")
         return cls(
             Classifier.load(models / "classifier.keras"),
             Spotter.load(models / "spotter.keras"),
@@ -214,7 +214,7 @@ class Soundtrack:
             written then.
         """
         video, out = Path(video), Path(out)
-        muxing.check_output(out, overwrite=overwrite)
+        muxing.check_output(out, video, overwrite=overwrite)
         if take.stems:
             check_free(stems_folder(out), overwrite=overwrite)
         self._check_category(take.category)

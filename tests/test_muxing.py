@@ -1,5 +1,6 @@
 """A video and the sound that was made for it, in one file: what is copied, kept, mixed, and said."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -108,9 +109,18 @@ def test_what_one_container_cannot_hold_goes_into_matroska_and_it_is_said(tmp_pa
     assert muxing.join(video, [wav], tmp_path / "out.webm", overwrite=True).path == joined.path
 
 
-def test_a_name_that_is_no_containers_is_refused_before_any_work(tmp_path):
+def test_what_could_not_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
+    video = Film().write(tmp_path / "film.mp4")
     with pytest.raises(MediaError, match=r"out\.avi must end in one of \.mp4"):
-        muxing.check_output(tmp_path / "out.avi", overwrite=False)
+        muxing.check_output(tmp_path / "out.avi", video, overwrite=False)
+    (tmp_path / "link.mp4").symlink_to(video)
+    for itself in (video, tmp_path / "link.mp4"):
+        with pytest.raises(SoundbackError, match="is the video itself, which would be lost"):
+            muxing.check_output(itself, video, overwrite=True)
+    # Whoever runs the tests as root may write anywhere.
+    monkeypatch.setattr("os.access", lambda path, mode: (path, mode) != (tmp_path, os.W_OK))
+    with pytest.raises(SoundbackError, match="Nothing may be written to"):
+        muxing.check_output(tmp_path / "out.mp4", video, overwrite=False)
 
 
 def test_nothing_is_left_behind_by_a_failure_and_what_was_there_stays(tmp_path):

@@ -10,6 +10,7 @@ import av
 import pytest
 import yaml
 
+from soundback.chatter import CHATTER
 from tests.clones import Clone, make_clone
 
 
@@ -61,7 +62,8 @@ def test_the_flow_skips_restores_and_runs_as_dvc_decides(built: Clone) -> None:
 def test_a_silent_held_out_video_gets_sound_as_long_as_its_picture_which_stays_as_it_was(built: Clone) -> None:
     silent = sorted((built.root / "data/report/examples").glob("*_silent.mp4"))[0]
     out = built.root / "out.mp4"
-    built.run("soundback", "generate", str(silent), "-o", str(out))
+    said = built.run("soundback", "generate", str(silent), "-o", str(out))
+    assert not [line for line in said.splitlines() if CHATTER.match(line)]
     assert picture_packets(out) == picture_packets(silent)
     with av.open(str(out)) as video:
         assert not stream_ends_apart(video), "sound and picture end within a frame of each other"

@@ -15,6 +15,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from soundback.app.page import Limits, build_page
 from soundback.app.visitors import Visitors
+from soundback.chatter import without_chatter
 from soundback.errors import SoundbackError
 from soundback.params import load_params
 from soundback.soundtrack import Soundtrack
@@ -156,7 +157,8 @@ def serve(
     Raises:
       SoundbackError: when the models cannot be loaded, or the port is taken.
     """
-    soundtrack = Soundtrack.load(models, params=load_params(params).soundtrack if params else None)
+    with without_chatter():
+        soundtrack = Soundtrack.load(models, params=load_params(params).soundtrack if params else None)
     with open_app(soundtrack, host=host, port=port, most_mb=most_mb, most_minutes=most_minutes) as address:
         ready(address)
         _wait_for_interrupt()

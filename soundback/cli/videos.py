@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from soundback.chatter import without_chatter
 from soundback.cli.shell import Overwrite, app, sentences
 from soundback.errors import SoundbackError
 from soundback.media.containers import MUXERS, outline
@@ -98,7 +99,7 @@ def generate(
         if single:
             from soundback.media import muxing
 
-            muxing.check_output(out, overwrite=overwrite)
+            muxing.check_output(out, videos[0], overwrite=overwrite)
         from soundback.takes import Take
 
         take = Take(seed, category, when_unsure, temperature, start_s, end_s, mix, loudness, stems)
@@ -201,7 +202,8 @@ def export(
     with sentences():
         from soundback.bundle import packing
 
-        packing.export(out, models=models, params=params, metrics=metrics, lock=lock, overwrite=overwrite)
+        with without_chatter():
+            packing.export(out, models=models, params=params, metrics=metrics, lock=lock, overwrite=overwrite)
         typer.echo(packing.describe(packing.read(out)))
 
 
@@ -215,7 +217,9 @@ def info(
     with sentences():
         from soundback.bundle import packing
 
-        typer.echo(packing.describe(packing.read(models)))
+        with without_chatter():
+            bundle = packing.read(models)
+        typer.echo(packing.describe(bundle))
 
 
 @app.command("app")
@@ -232,7 +236,8 @@ def page(
     """Opens a web page: drop a video, see its cue sheet, correct it, hear it, download it. Needs the extra `app`."""
     with sentences():
         try:
-            from soundback.app.serving import serve
+            with without_chatter():
+                from soundback.app.serving import serve
         except ModuleNotFoundError as error:
             if error.name != "gradio":
                 raise
@@ -275,9 +280,10 @@ def _load(models: Path, params: Path | None) -> "Soundtrack":
 
     if (models / packing.NAME).is_file():
         packing.read(models)  # What is damaged is named before seconds go into loading.
-    from soundback.soundtrack import Soundtrack  # TensorFlow takes seconds to import: bad input is refused first.
+    with without_chatter():
+        from soundback.soundtrack import Soundtrack  # TensorFlow takes seconds to import: bad input is refused first.
 
-    return Soundtrack.load(models, params=load_params(params).soundtrack if params else None)
+        return Soundtrack.load(models, params=load_params(params).soundtrack if params else None)
 
 
 def _generate_one(

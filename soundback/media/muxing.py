@@ -3,6 +3,7 @@
 Mixing, resampling and limiting are ffmpeg's own filters.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from scipy.ndimage import binary_opening
 from slugify import slugify
 
-from soundback.errors import MediaError
+from soundback.errors import MediaError, SoundbackError
 from soundback.media import ffmpeg
 from soundback.media.audio import rms_db
 from soundback.media.containers import (
@@ -92,15 +93,20 @@ class _Extras:
     comment: str
 
 
-def check_output(out: Path, *, overwrite: bool) -> None:
-    """Refuses, before any work is done, what could not be written.
+def check_output(out: Path, video: Path, *, overwrite: bool) -> None:
+    """Refuses, before any work is done, what could not be written, or would be written over the video itself.
 
     Raises:
-      SoundbackError: when the suffix names no container, something is there already, or the folder is missing.
+      SoundbackError: when the suffix names no container, something is there already, the folder is missing or takes no
+        files, or `out` is the video.
     """
     if out.suffix.lower() not in (*MUXERS, WAV):
         raise MediaError("refused", f"{out.name} must end in one of {', '.join((*MUXERS, WAV))}.")
     check_free(out, overwrite=overwrite)
+    if out.exists() and video.exists() and out.samefile(video):
+        raise SoundbackError(f"{out} is the video itself, which would be lost. Choose another name.")
+    if not os.access(out.parent, os.W_OK):
+        raise SoundbackError(f"Nothing may be written to {out.parent.resolve()}. Choose another folder.")
 
 
 def join(
