@@ -12,7 +12,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 LONGEST = (
     "test_smoke",
     "test_chaos",
-    "test_branches",
     "test_sync",
     "test_kill",
     "test_reproducible",

@@ -1,41 +1,15 @@
-"""Labels that share a branch of dvc.yaml: fewer stages, the same data."""
+"""Labels that share a branch of dvc.yaml: its stages work on each of them (tests/test_smoke.py compares the data)."""
 
 import logging
 import os
-from pathlib import Path
 
 import pytest
-import yaml
 
 from soundback.errors import LabelError, ParamsError, TransientError
 from soundback.executors import open_workers
 from stages import each_label
-from tests.clones import make_clone
-from tests.test_kill import built_in
-from tests.test_reproducible import OF_THE_DATASET
 
 LABELS = {"drum": "Drum", "wet/rain": "Rain", "wet/fall": "Waterfall"}
-
-
-def test_labels_that_share_a_branch_have_the_data_that_each_would_have_alone(tmp_path: Path) -> None:
-    clone = make_clone(tmp_path, profile="smoke")
-    params = yaml.safe_load((clone.root / "params.yaml").read_text())
-    params["dataset"]["videos_per_label"] = 3
-    built = {}
-    for name, labels in (
-        ("alone", {"drum": "Drum", "rain": "Rain"}),
-        ("shared", {"both": {"drum": "Drum", "rain": "Rain"}}),
-    ):
-        params["labels"] = labels
-        (clone.root / "params.yaml").write_text(yaml.safe_dump(params))
-        clone.run("soundback", "prune")
-        clone.run("dvc", "repro", *OF_THE_DATASET, "find_duplicates")
-        built[name] = built_in(clone)
-    assert all("/both/" in path for path in built["shared"] if "/" in path)
-    assert {path.replace("both/", ""): digest for path, digest in built["shared"].items()} == built["alone"]
-    printed = clone.run("dvc", "repro", *OF_THE_DATASET, "find_duplicates")
-    assert printed.count("didn't change, skipping") == 5
-    assert "Rain" in clone.run("soundback", "attrition")
 
 
 def test_a_stage_works_on_each_label_of_its_branch_and_no_other() -> None:

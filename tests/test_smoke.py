@@ -12,6 +12,10 @@ import yaml
 
 from soundback.chatter import CHATTER
 from tests.clones import Clone, make_clone
+from tests.test_kill import built_in
+from tests.test_reproducible import OF_THE_DATASET
+
+DATASET = {"catalog", "videos", "audio", "frames", "duplicates.parquet"}
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,27 @@ def test_a_silent_held_out_video_gets_sound_as_long_as_its_picture_which_stays_a
     assert picture_packets(out) == picture_packets(silent)
     with av.open(str(out)) as video:
         assert not stream_ends_apart(video), "sound and picture end within a frame of each other"
+
+
+# Last, as it leaves the clone with data of other stages.
+def test_labels_that_share_a_branch_have_the_data_that_each_has_alone(built: Clone) -> None:
+    alone = dataset_in(built)
+    params = yaml.safe_load((built.root / "params.yaml").read_text())
+    params["labels"] = {"both": params["labels"]}
+    (built.root / "params.yaml").write_text(yaml.safe_dump(params))
+    built.run("soundback", "prune")
+    built.run("dvc", "repro", *OF_THE_DATASET, "find_duplicates")
+    shared = dataset_in(built)
+    assert all("/both/" in path for path in shared if "/" in path)
+    assert {path.replace("both/", ""): digest for path, digest in shared.items()} == alone
+    printed = built.run("dvc", "repro", *OF_THE_DATASET, "find_duplicates")
+    assert printed.count("didn't change, skipping") == 5
+    assert "Rain" in built.run("soundback", "attrition")
+
+
+def dataset_in(clone: Clone) -> dict[str, str]:
+    """SHA-256 of all that the stages before training left under data."""
+    return {path: digest for path, digest in built_in(clone).items() if Path(path).parts[0] in DATASET}
 
 
 def picture_packets(path: Path) -> list[bytes]:
