@@ -27,7 +27,7 @@ STORED = load_params().frames.model_copy(update={"size": watched.SIZE})
 # Without BatchNorm, whose statistics are those of each device's part of a batch: no two devices train it as one does.
 PARAMS = load_params().classifier.model_copy(
     update={
-        "architecture": "paper", "picture_size": 16, "channels": (4, 8), "steps": 120, "max_minutes": 2,
+        "architecture": "paper", "picture_size": 16, "channels": (4, 8), "steps": 60, "max_minutes": 2,
         "batch_size": 8, "learning_rate": 0.004, "patience": 99,
     }
 )  # fmt: skip
@@ -118,7 +118,7 @@ def assert_close(told: dict[str, Any], alone: dict[str, Any]) -> None:
     """Sums of the same numbers in another order: equal to rounding, and after many steps to a little more."""
     for ours, theirs in zip(told["weights"], alone["weights"], strict=True):
         np.testing.assert_allclose(np.array(ours), np.array(theirs), rtol=1e-3, atol=1e-4)
-    assert len(told["curve"]) == len(alone["curve"]) == 24
+    assert len(told["curve"]) == len(alone["curve"]) == 12
     for ours, theirs in zip(told["curve"], alone["curve"], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3)
 
@@ -141,7 +141,7 @@ def test_two_machines_end_with_the_weights_of_one_and_only_the_chief_writes(data
 
 def test_a_machine_whose_chief_dies_ends_with_a_sentence_and_both_go_on_when_started_again(data, alone):
     run = Run(data / "dying", machines())
-    run.wait_for(30)
+    run.wait_for(15)
     run.processes[0].kill()
     assert run.end() == [-signal.SIGKILL, 3]
     assert "Another machine of TF_CONFIG has ended" in run.roots[1].with_suffix(".txt").read_text()
